@@ -1,0 +1,154 @@
+#include "base/file.h"
+
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+namespace kvasir {
+namespace {
+
+Error system_error(const std::filesystem::path& path, const char* action) {
+  const int code = errno;
+  return Error(code == ENOENT ? ErrorCode::kNotFound : ErrorCode::kIo,
+               std::string("cannot ") + action + ": " + std::strerror(code), path.string());
+}
+
+// Opens a regular file for reading; directories and devices are refused.
+Result<std::pair<int, size_t>> open_regular(const std::filesystem::path& path) {
+  const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (descriptor < 0) return system_error(path, "open");
+  struct stat status{};
+  if (::fstat(descriptor, &status) != 0) {
+    const Error error = system_error(path, "inspect");
+    ::close(descriptor);
+    return error;
+  }
+  if (!S_ISREG(status.st_mode)) {
+    ::close(descriptor);
+    return Error(ErrorCode::kInvalidArgument,
+                 "expected a regular file, found a directory or device", path.string());
+  }
+  return std::pair{descriptor, static_cast<size_t>(status.st_size)};
+}
+
+}  // namespace
+
+Result<MappedFile> MappedFile::open(const std::filesystem::path& path) {
+  auto opened = open_regular(path);
+  if (!opened) return opened.error();
+  const auto [descriptor, size] = opened.value();
+  if (size == 0) {
+    ::close(descriptor);
+    return MappedFile(nullptr, 0);
+  }
+  void* data = ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, descriptor, 0);
+  const Error error = system_error(path, "map");
+  ::close(descriptor);
+  if (data == MAP_FAILED) return error;
+  return MappedFile(static_cast<const std::byte*>(data), size);
+}
+
+MappedFile::MappedFile(MappedFile&& other) noexcept
+    : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
+
+MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
+  std::swap(data_, other.data_);
+  std::swap(size_, other.size_);
+  return *this;
+}
+
+MappedFile::~MappedFile() {
+  if (data_) ::munmap(const_cast<std::byte*>(data_), size_);
+}
+
+void MappedFile::drop(size_t begin, size_t size) const {
+  const size_t page = static_cast<size_t>(::sysconf(_SC_PAGESIZE));
+  const size_t first = (begin + page - 1) / page * page;
+  const size_t last = (begin + size) / page * page;
+  if (last > first) ::madvise(const_cast<std::byte*>(data_) + first, last - first, MADV_DONTNEED);
+}
+
+Result<std::string> read_file(const std::filesystem::path& path) {
+  auto opened = open_regular(path);
+  if (!opened) return opened.error();
+  const auto [descriptor, size] = opened.value();
+  std::string content(size, '\0');
+  size_t done = 0;
+  while (done < size) {
+    const ssize_t got = ::read(descriptor, content.data() + done, size - done);
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) {
+      const Error error = system_error(path, "read");
+      ::close(descriptor);
+      return error;
+    }
+    if (got == 0) break;
+    done += static_cast<size_t>(got);
+  }
+  ::close(descriptor);
+  content.resize(done);
+  return content;
+}
+
+Result<AtomicFile> AtomicFile::create(const std::filesystem::path& path) {
+  static std::atomic<unsigned> counter{0};
+  AtomicFile file;
+  file.path_ = path;
+  file.temporary_ = path;
+  file.temporary_ +=
+      ".tmp-" + std::to_string(::getpid()) + "-" + std::to_string(counter.fetch_add(1));
+  file.descriptor_ = ::open(file.temporary_.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
+  if (file.descriptor_ < 0) {
+    const Error error = system_error(path, "write");
+    file.temporary_.clear();
+    return error;
+  }
+  return file;
+}
+
+AtomicFile::AtomicFile(AtomicFile&& other) noexcept
+    : path_(std::move(other.path_)),
+      temporary_(std::exchange(other.temporary_, {})),
+      descriptor_(std::exchange(other.descriptor_, -1)) {}
+
+AtomicFile::~AtomicFile() {
+  if (descriptor_ >= 0) ::close(descriptor_);
+  if (!temporary_.empty()) ::unlink(temporary_.c_str());
+}
+
+Result<void> AtomicFile::write(std::span<const std::byte> bytes) {
+  while (!bytes.empty()) {
+    const ssize_t put = ::write(descriptor_, bytes.data(), bytes.size());
+    if (put < 0 && errno == EINTR) continue;
+    if (put < 0) return system_error(path_, "write");
+    bytes = bytes.subspan(static_cast<size_t>(put));
+  }
+  return {};
+}
+
+Result<void> AtomicFile::write(std::string_view text) {
+  return write(std::as_bytes(std::span(text.data(), text.size())));
+}
+
+Result<void> AtomicFile::commit() {
+  if (::fsync(descriptor_) != 0) return system_error(path_, "sync");
+  if (::close(std::exchange(descriptor_, -1)) != 0) return system_error(path_, "close");
+  if (::rename(temporary_.c_str(), path_.c_str()) != 0) return system_error(path_, "replace");
+  temporary_.clear();
+  return {};
+}
+
+Result<void> write_file(const std::filesystem::path& path, std::string_view content) {
+  auto file = AtomicFile::create(path);
+  if (!file) return file.error();
+  if (auto written = file.value().write(content); !written) return written;
+  return file.value().commit();
+}
+
+}  // namespace kvasir

@@ -1,0 +1,53 @@
+#include "base/file.h"
+
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <filesystem>
+
+namespace kvasir {
+namespace {
+
+class File : public testing::Test {
+ protected:
+  void SetUp() override {
+    folder_ =
+        std::filesystem::temp_directory_path() / ("kvasir-file-test-" + std::to_string(::getpid()));
+    std::filesystem::create_directories(folder_);
+  }
+  void TearDown() override { std::filesystem::remove_all(folder_); }
+  std::filesystem::path folder_;
+};
+
+TEST_F(File, WritesWholeOrNotAtAll) {
+  const auto path = folder_ / "a.txt";
+  ASSERT_TRUE(write_file(path, "old"));
+  {
+    auto file = AtomicFile::create(path);
+    ASSERT_TRUE(file);
+    ASSERT_TRUE(file.value().write("half"));
+  }
+  EXPECT_EQ(read_file(path).value(), "old");
+  EXPECT_EQ(std::distance(std::filesystem::directory_iterator(folder_), {}), 1);
+  ASSERT_TRUE(write_file(path, "new"));
+  EXPECT_EQ(read_file(path).value(), "new");
+}
+
+TEST_F(File, SaysWhatIsWrong) {
+  EXPECT_EQ(read_file(folder_ / "none").error().code(), ErrorCode::kNotFound);
+  EXPECT_EQ(read_file(folder_).error().code(), ErrorCode::kInvalidArgument);
+  EXPECT_FALSE(write_file(folder_ / "no" / "such" / "folder", "x"));
+}
+
+TEST_F(File, MapsEmptyAndFull) {
+  ASSERT_TRUE(write_file(folder_ / "empty", ""));
+  EXPECT_EQ(MappedFile::open(folder_ / "empty").value().bytes().size(), 0u);
+  ASSERT_TRUE(write_file(folder_ / "full", std::string(100000, 'x')));
+  auto mapped = MappedFile::open(folder_ / "full").value();
+  EXPECT_EQ(mapped.bytes().size(), 100000u);
+  mapped.drop(0, 100000);
+  EXPECT_EQ(static_cast<char>(mapped.bytes()[99999]), 'x');
+}
+
+}  // namespace
+}  // namespace kvasir
