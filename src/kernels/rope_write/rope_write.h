@@ -1,0 +1,33 @@
+#pragma once
+// What stands between the QKV projection and attention, in one pass: the optional RMS norm of each
+// query and key head (Qwen3), rotary embedding ("rotate half": element i pairs with i + rotary/2),
+// and the write of K and V into their pages.
+
+#include <cstdint>
+
+#include "base/dtype.h"
+#include "kernels/context.h"
+#include "kernels/page.h"
+
+namespace kvasir::kernels {
+
+struct RopeWriteArgs {
+  const float* qkv = nullptr;  // [rows, (q_heads + 2 * kv_heads) * head_dim]: queries, keys, values
+  int64_t rows = 0;
+  int q_heads = 0;
+  PagePool pages;                 // dtype, kv_heads, head_dim
+  const float* q_norm = nullptr;  // [head_dim] or null
+  const float* k_norm = nullptr;  // [head_dim] or null
+  float norm_eps = 0;
+  int rotary_dim = 0;              // leading elements of a head that rotate; even, <= head_dim
+  const float* cos_sin = nullptr;  // [rows, rotary_dim]: rotary_dim/2 cosines, then as many sines
+  void* q_out = nullptr;           // [rows, q_heads, head_dim] in pages.dtype, or null: no queries
+  const uint32_t* slot_page = nullptr;  // [rows] page index of each row's position
+  const uint8_t* slot_row = nullptr;    // [rows] row inside the page, 0..63
+};
+
+void run_rope_write(const CpuContext& context, const RopeWriteArgs& args,
+                    Isa at_most = Isa::kAvx512Bf16);
+void run_rope_write_reference(const CpuContext& context, const RopeWriteArgs& args);
+
+}  // namespace kvasir::kernels
