@@ -47,8 +47,9 @@ struct AttentionArgs {
   // positions and are reduced in ascending order.
   bool deterministic = false;
   std::byte* workspace = nullptr;    // attention_workspace_bytes(...), 64-byte aligned
-  uint64_t* scored_pairs = nullptr;  // += query-key pairs scored per query head summed over heads,
-                                     // masked parts of tiles included; or null
+  // [spans.size()] += query-key pairs scored for each span, summed over query heads, masked parts of
+  // tiles included; or null. The caller zeroes it.
+  uint64_t* scored_pairs = nullptr;
 };
 
 // Bytes of workspace that run_attention may use for `desc` with spans of at most `max_rows` rows in
