@@ -64,6 +64,7 @@ struct ModelInfo {
   MemoryPlan plan;
   double load_seconds = 0;
   std::vector<TokenId> end_tokens;
+  std::optional<TokenId> begin_token;  // config.json's bos_token_id
   // The generation defaults of the model folder (greedy where it says nothing).
   SamplingOptions sampling;
 };
@@ -127,9 +128,12 @@ class Engine {
   // options out of range, unknown methods, refused combinations.
   Answer submit(Request request);
 
-  // Next-token scores of `tokens` in windows of at most `context` tokens (0 = all at once; windows
-  // do not overlap). With `against`, the same text is scored under both stage choices. `on_logits`
-  // gets every row of the base logits [vocab] in order. `on_progress` gets tokens done and in all.
+  // Next-token scores of `tokens` in windows of at most `context` tokens (0 = as many as the engine
+  // was planned for; windows do not overlap). Where the text starts with the model's begin token,
+  // so does every window. With `against`, the same text is scored under both stage choices.
+  // `on_logits` gets every row of the base logits [vocab] in order, the begin tokens of later
+  // windows left out. Runs on the calling thread; throws kInvalidArgument while requests are
+  // running.
   struct ScoreOptions {
     int64_t context = 0;
     StageChoice stages;

@@ -1,0 +1,261 @@
+#include "models/cpu_ops.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "base/check.h"
+#include "kernels/paged_attention/paged_attention.h"
+#include "kernels/rms_norm/rms_norm.h"
+#include "kernels/rope_write/rope_write.h"
+
+namespace kvasir::models {
+
+using formats::ModelConfig;
+using kernels::Epilogue;
+using kernels::kPageTokens;
+
+namespace {
+
+kernels::AttentionDesc attention_desc(const ModelConfig& config, DType dtype) {
+  return {.dtype = dtype,
+          .q_heads = static_cast<int>(config.num_q_heads),
+          .kv_heads = static_cast<int>(config.num_kv_heads),
+          .head_dim = static_cast<int>(config.head_dim)};
+}
+
+// Row `row` of a table on disk, as f32.
+void read_row(const formats::TensorView& table, int64_t row, int64_t size, float* out) {
+  const DType dtype = *table.dtype;
+  const std::byte* source =
+      table.data.data() + row * size * static_cast<int64_t>(dtype_bytes(dtype));
+  if (dtype == DType::kF32) {
+    std::memcpy(out, source, size * sizeof(float));
+    return;
+  }
+  for (int64_t i = 0; i < size; ++i) {
+    uint16_t half;
+    std::memcpy(&half, source + 2 * i, 2);
+    out[i] = dtype == DType::kBF16 ? bf16_to_f32(half) : f16_to_f32(half);
+  }
+}
+
+}  // namespace
+
+CpuOps::Buffers CpuOps::lay_out(const ModelConfig& config, DType dtype, int threads,
+                                const CpuScratchOptions& options, std::byte* base) {
+  Buffers buffers{};
+  int64_t used = 0;
+  const auto take = [&](auto*& pointer, int64_t bytes) {
+    pointer =
+        base ? reinterpret_cast<std::remove_reference_t<decltype(pointer)>>(base + used) : nullptr;
+    used += (bytes + 63) / 64 * 64;
+  };
+  const int64_t act = static_cast<int64_t>(dtype_bytes(dtype)), rows = options.max_rows;
+  const int64_t logit_rows = options.max_logit_rows;
+  const int64_t q_size = config.num_q_heads * config.head_dim;
+  const int64_t kv_size = config.num_kv_heads * config.head_dim;
+  take(buffers.residual, rows * config.hidden_size * 4);
+  take(buffers.normed, rows * config.hidden_size * act);
+  take(buffers.narrowed, logit_rows * config.hidden_size * act);
+  take(buffers.heads, rows * (q_size + 2 * kv_size) * 4);
+  take(buffers.narrow_heads, logit_rows * q_size * 4);
+  take(buffers.queries, rows * q_size * act);
+  take(buffers.mixed, rows * q_size * act);
+  take(buffers.inner, rows * config.intermediate_size * act);
+  take(buffers.workspace,
+       static_cast<int64_t>(kernels::attention_workspace_bytes(
+           attention_desc(config, dtype), rows, options.max_spans, options.max_length, threads)));
+  // Last: pages beyond the rows in use are never touched.
+  take(buffers.logits, logit_rows * config.vocab_size * 4);
+  buffers.bytes = used;
+  return buffers;
+}
+
+int64_t CpuOps::scratch_bytes(const ModelConfig& config, DType dtype, int threads,
+                              const CpuScratchOptions& options) {
+  return lay_out(config, dtype, threads, options, nullptr).bytes;
+}
+
+CpuOps::CpuOps(const kernels::CpuContext& context, const CpuWeights& weights,
+               const kernels::PagePool& pages, const CpuScratchOptions& options)
+    : context_(context),
+      weights_(weights),
+      pages_(pages),
+      memory_(scratch_bytes(weights.config, weights.dtype, context.pool.size(), options)),
+      buffers_(
+          lay_out(weights.config, weights.dtype, context.pool.size(), options, memory_.data())),
+      act_bytes_(dtype_bytes(weights.dtype)) {}
+
+void CpuOps::begin_step(const StepLayout& step, const CancelToken* cancel) {
+  step_ = &step;
+  context_.cancel = cancel;
+  scored_pairs_.assign(step.spans.size(), 0);
+  slot_page_.resize(step.rows());
+  slot_row_.resize(step.rows());
+  const int64_t width =
+      step.rows() == 0 ? 0 : static_cast<int64_t>(step.cos_sin.size()) / step.rows();
+  narrow_cos_sin_.resize(step.logit_rows.size() * width);
+  for (size_t i = 0; i < step.logit_rows.size(); ++i)
+    std::copy_n(step.cos_sin.data() + step.logit_rows[i] * width, width,
+                narrow_cos_sin_.data() + i * width);
+}
+
+void CpuOps::begin_layer(size_t index) {
+  layer_index_ = index;
+  for (const SpanLayout& span : step_->spans) {
+    const uint32_t* table = span.page_tables[index];
+    for (int64_t i = 0; i < span.rows; ++i) {
+      const int64_t position = span.first_position + i;
+      slot_page_[span.first_row + i] = table[position / kPageTokens];
+      slot_row_[span.first_row + i] = static_cast<uint8_t>(position % kPageTokens);
+    }
+  }
+}
+
+CpuOps::Residual CpuOps::embed() {
+  const int64_t hidden = weights_.config.hidden_size, rows = step_->rows();
+  const auto row = [&](int64_t index, int) {
+    read_row(weights_.embedding, step_->tokens[index], hidden, buffers_.residual + index * hidden);
+  };
+  if (rows < 32)
+    for (int64_t index = 0; index < rows; ++index) row(index, 0);
+  else
+    context_.pool.parallel(rows, row);
+  return {buffers_.residual, rows};
+}
+
+CpuOps::Activation CpuOps::norm(Residual x, const std::vector<float>& weight) {
+  kernels::run_rms_norm(context_,
+                        {.x = static_cast<const float*>(x.data),
+                         .weight = weight.data(),
+                         .y = buffers_.normed,
+                         .y_dtype = weights_.dtype,
+                         .rows = x.rows,
+                         .size = weights_.config.hidden_size,
+                         .eps = static_cast<float>(weights_.config.rms_norm_eps)},
+                        weights_.isa);
+  return {buffers_.normed, x.rows};
+}
+
+void CpuOps::gemm(const void* a, int64_t rows, const PackedLinear& linear, Epilogue epilogue,
+                  void* c, DType c_dtype, int64_t c_stride) {
+  if (rows == 0) return;
+  kernels::run_gemm(context_, {.a = a,
+                               .a_row_stride = linear.desc.k,
+                               .m = rows,
+                               .desc = linear.desc,
+                               .weight = linear.weight,
+                               .bias = linear.bias.empty() ? nullptr : linear.bias.data(),
+                               .epilogue = epilogue,
+                               .c = c,
+                               .c_dtype = c_dtype,
+                               .c_row_stride = c_stride});
+}
+
+CpuOps::Heads CpuOps::project_heads(Activation x, const Layer& layer, bool narrow) {
+  if (!narrow) {
+    gemm(x.data, x.rows, layer.qkv, Epilogue::kStore, buffers_.heads, DType::kF32,
+         layer.qkv.desc.n);
+    return {buffers_.heads, x.rows};
+  }
+  gemm(x.data, x.rows, layer.kv, Epilogue::kStore, buffers_.heads, DType::kF32, layer.kv.desc.n);
+  const size_t row_bytes = weights_.config.hidden_size * act_bytes_;
+  const auto& logit_rows = step_->logit_rows;
+  for (size_t i = 0; i < logit_rows.size(); ++i)
+    std::memcpy(buffers_.narrowed + i * row_bytes,
+                static_cast<const std::byte*>(x.data) + logit_rows[i] * row_bytes, row_bytes);
+  gemm(buffers_.narrowed, static_cast<int64_t>(logit_rows.size()), layer.q, Epilogue::kStore,
+       buffers_.narrow_heads, DType::kF32, layer.q.desc.n);
+  return {buffers_.heads, x.rows};
+}
+
+CpuOps::Activation CpuOps::attend(Heads heads, const Layer& layer, bool narrow) {
+  const ModelConfig& config = weights_.config;
+  const int64_t rows = narrow ? static_cast<int64_t>(step_->logit_rows.size()) : heads.rows;
+  kernels::RopeWriteArgs rope{
+      .qkv = static_cast<const float*>(heads.data),
+      .rows = heads.rows,
+      .q_heads = narrow ? 0 : static_cast<int>(config.num_q_heads),
+      .has_kv = true,
+      .pages = pages_,
+      .q_norm = layer.q_norm.empty() ? nullptr : layer.q_norm.data(),
+      .k_norm = layer.k_norm.empty() ? nullptr : layer.k_norm.data(),
+      .norm_eps = static_cast<float>(config.rms_norm_eps),
+      .rotary_dim = static_cast<int>(step_->cos_sin.size() / std::max<int64_t>(1, step_->rows())),
+      .cos_sin = step_->cos_sin.data(),
+      .q_out = narrow ? nullptr : buffers_.queries,
+      .slot_page = slot_page_.data(),
+      .slot_row = slot_row_.data()};
+  kernels::run_rope_write(context_, rope, weights_.isa);
+  if (narrow && rows > 0) {
+    rope.qkv = buffers_.narrow_heads;
+    rope.rows = rows;
+    rope.q_heads = static_cast<int>(config.num_q_heads);
+    rope.has_kv = false;
+    rope.cos_sin = narrow_cos_sin_.data();
+    rope.q_out = buffers_.queries;
+    kernels::run_rope_write(context_, rope, weights_.isa);
+  }
+  if (rows == 0 || stopped()) return {buffers_.mixed, rows};
+
+  std::vector<kernels::AttentionSpan> spans;
+  spans.reserve(step_->spans.size());
+  for (const SpanLayout& span : step_->spans) {
+    kernels::AttentionSpan work{.first_row = span.first_row,
+                                .rows = span.rows,
+                                .query_offset = span.first_position,
+                                .page_table = span.page_tables[layer_index_]};
+    if (narrow) {
+      work.first_row = span.first_logit_row;
+      work.query_offset += span.rows - span.logit_rows;
+      work.rows = span.logit_rows;
+    }
+    spans.push_back(work);
+  }
+  kernels::run_attention(
+      context_,
+      {.q = buffers_.queries,
+       .q_row_stride = config.num_q_heads * config.head_dim,
+       .out = buffers_.mixed,
+       .lse = nullptr,
+       .pages = pages_,
+       .q_heads = static_cast<int>(config.num_q_heads),
+       .scale = static_cast<float>(1 / std::sqrt(static_cast<double>(config.head_dim))),
+       .window = layer.window,
+       .spans = spans,
+       .deterministic = step_->deterministic,
+       .workspace = buffers_.workspace,
+       .scored_pairs = scored_pairs_.data()},
+      weights_.isa);
+  return {buffers_.mixed, rows};
+}
+
+CpuOps::Residual CpuOps::narrow(Residual x) {
+  // In place: logit rows ascend, so row i moves down from a row at or above it.
+  const int64_t hidden = weights_.config.hidden_size;
+  float* data = static_cast<float*>(x.data);
+  const auto& logit_rows = step_->logit_rows;
+  for (size_t i = 0; i < logit_rows.size(); ++i)
+    if (logit_rows[i] != static_cast<int32_t>(i))
+      std::memmove(data + i * hidden, data + logit_rows[i] * hidden, hidden * sizeof(float));
+  return {data, static_cast<int64_t>(logit_rows.size())};
+}
+
+void CpuOps::add_linear(Residual& x, Activation a, const PackedLinear& linear) {
+  gemm(a.data, a.rows, linear, Epilogue::kAdd, x.data, DType::kF32, weights_.config.hidden_size);
+}
+
+CpuOps::Activation CpuOps::gated(Activation x, const Layer& layer) {
+  gemm(x.data, x.rows, layer.gate_up, Epilogue::kSiluMul, buffers_.inner, weights_.dtype,
+       weights_.config.intermediate_size);
+  return {buffers_.inner, x.rows};
+}
+
+CpuOps::Logits CpuOps::head(Activation x) {
+  gemm(x.data, x.rows, weights_.head, Epilogue::kStore, buffers_.logits, DType::kF32,
+       weights_.config.vocab_size);
+  return {buffers_.logits, x.rows};
+}
+
+}  // namespace kvasir::models

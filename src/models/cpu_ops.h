@@ -1,0 +1,115 @@
+#pragma once
+// The operations of the forward pass on the CPU: the engine's kernels over paged KV, in scratch
+// memory that is allocated once.
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "base/memory.h"
+#include "kernels/page.h"
+#include "kvasir/request.h"
+#include "models/cpu_weights.h"
+#include "models/rotary.h"
+
+namespace kvasir::models {
+
+// One span of a step: `rows` tokens of one sequence from `first_position` on.
+struct SpanLayout {
+  int64_t first_row = 0;
+  int64_t rows = 0;
+  int64_t first_position = 0;
+  std::span<const uint32_t* const> page_tables;  // [layers]
+  int64_t first_logit_row = 0;                   // among the rows that need logits
+  int64_t logit_rows = 0;                        // 0, 1 (the last) or rows
+};
+
+// One step, laid out row by row.
+struct StepLayout {
+  std::vector<TokenId> tokens;  // [rows]
+  std::vector<float> cos_sin;   // [rows, rotary_dim]
+  std::vector<int32_t> logit_rows;
+  std::vector<SpanLayout> spans;
+  bool deterministic = false;
+
+  int64_t rows() const { return static_cast<int64_t>(tokens.size()); }
+};
+
+struct CpuScratchOptions {
+  int64_t max_rows = 1024;      // tokens of a step
+  int64_t max_logit_rows = 64;  // rows whose logits are asked for
+  int64_t max_spans = 1024;
+  int64_t max_length = 0;  // longest sequence
+};
+
+class CpuOps {
+ public:
+  using Weights = CpuWeights;
+  using Layer = CpuLayerWeights;
+  // Rows of a scratch buffer. Residual and logits are f32, activations have the weights' dtype.
+  struct Rows {
+    void* data = nullptr;
+    int64_t rows = 0;
+  };
+  using Residual = Rows;
+  using Activation = Rows;
+  using Logits = Rows;
+  using Heads = Rows;
+
+  CpuOps(const kernels::CpuContext& context, const CpuWeights& weights,
+         const kernels::PagePool& pages, const CpuScratchOptions& options);
+  static int64_t scratch_bytes(const formats::ModelConfig& config, DType dtype, int threads,
+                               const CpuScratchOptions& options);
+
+  // Sets the step that the following operations belong to; it must outlive them. `cancel` may be
+  // null.
+  void begin_step(const StepLayout& step, const CancelToken* cancel);
+  // Query-key pairs scored for each span of the step so far.
+  std::span<const uint64_t> scored_pairs() const { return scored_pairs_; }
+
+  void begin_layer(size_t index);
+  Residual embed();
+  Activation norm(Residual x, const std::vector<float>& weight);
+  Heads project_heads(Activation x, const Layer& layer, bool narrow);
+  Activation attend(Heads heads, const Layer& layer, bool narrow);
+  Residual narrow(Residual x);
+  void add_linear(Residual& x, Activation a, const PackedLinear& linear);
+  Activation gated(Activation x, const Layer& layer);
+  Logits head(Activation x);
+  bool stopped() const { return context_.cancelled(); }
+
+ private:
+  struct Buffers {
+    float* residual;
+    std::byte* normed;    // [max_rows, hidden]
+    std::byte* narrowed;  // [max_logit_rows, hidden]
+    float* heads;         // [max_rows, (q_heads + 2 kv_heads) * head_dim]
+    float* narrow_heads;  // [max_logit_rows, q_heads * head_dim]
+    std::byte* queries;   // [max_rows, q_heads * head_dim]
+    std::byte* mixed;     // [max_rows, q_heads * head_dim]
+    std::byte* inner;     // [max_rows, intermediate]
+    float* logits;        // [max_logit_rows, vocab]
+    std::byte* workspace;
+    int64_t bytes;
+  };
+  static Buffers lay_out(const formats::ModelConfig& config, DType dtype, int threads,
+                         const CpuScratchOptions& options, std::byte* base);
+  void gemm(const void* a, int64_t rows, const PackedLinear& linear, kernels::Epilogue epilogue,
+            void* c, DType c_dtype, int64_t c_stride);
+
+  kernels::CpuContext context_;
+  const CpuWeights& weights_;
+  kernels::PagePool pages_;
+  Memory memory_;
+  Buffers buffers_;
+  size_t act_bytes_;
+
+  const StepLayout* step_ = nullptr;
+  size_t layer_index_ = 0;
+  std::vector<uint32_t> slot_page_;  // of the current layer
+  std::vector<uint8_t> slot_row_;
+  std::vector<float> narrow_cos_sin_;
+  std::vector<uint64_t> scored_pairs_;
+};
+
+}  // namespace kvasir::models

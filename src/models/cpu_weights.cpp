@@ -1,0 +1,220 @@
+#include "models/cpu_weights.h"
+
+#include <fmt/format.h>
+
+#include <cstring>
+#include <string>
+
+#include "base/check.h"
+
+namespace kvasir::models {
+namespace {
+
+using formats::ModelConfig;
+using formats::TensorView;
+using kernels::PackedDesc;
+using kernels::WeightLayout;
+
+constexpr std::string_view kHeadHint =
+    "are hidden_size, num_attention_heads, num_key_value_heads and head_dim right?";
+constexpr std::string_view kMlpHint = "are hidden_size and intermediate_size right?";
+constexpr std::string_view kVocabHint = "are vocab_size and hidden_size right?";
+
+size_t aligned(size_t bytes) { return (bytes + 63) / 64 * 64; }
+
+// The packed shapes of a model: every linear in the order in which memory is handed out.
+struct LayerDescs {
+  PackedDesc qkv, q, kv, o, gate_up, down;
+};
+
+struct ModelDescs {
+  std::vector<LayerDescs> layers;
+  PackedDesc head;
+  size_t bytes = 0;
+};
+
+ModelDescs describe(const ModelConfig& config, const CpuWeightsOptions& options) {
+  ModelDescs model;
+  const auto desc = [&](int64_t n, int64_t k, WeightLayout layout = WeightLayout::kPlain) {
+    PackedDesc result{.dtype = options.dtype, .layout = layout, .n = n, .k = k, .isa = options.isa};
+    model.bytes += aligned(kernels::packed_weight_bytes(result));
+    return result;
+  };
+  const int64_t q_size = config.num_q_heads * config.head_dim;
+  const int64_t kv_size = config.num_kv_heads * config.head_dim;
+  for (int64_t i = 0; i < config.num_layers; ++i) {
+    LayerDescs layer;
+    if (i + 1 < config.num_layers) {
+      layer.qkv = desc(q_size + 2 * kv_size, config.hidden_size);
+    } else {
+      layer.q = desc(q_size, config.hidden_size);
+      layer.kv = desc(2 * kv_size, config.hidden_size);
+    }
+    layer.o = desc(config.hidden_size, q_size);
+    layer.gate_up = desc(2 * config.intermediate_size, config.hidden_size, WeightLayout::kGatePair);
+    layer.down = desc(config.hidden_size, config.intermediate_size);
+    model.layers.push_back(layer);
+  }
+  model.head = desc(config.vocab_size, config.hidden_size);
+  return model;
+}
+
+class Loader {
+ public:
+  Loader(const kernels::CpuContext& context, const CpuWeightsOptions& options, CpuWeights& weights,
+         size_t bytes)
+      : context_(context), options_(options), weights_(weights), total_(bytes) {}
+
+  std::vector<float> vector(const std::string& name, int64_t size, std::string_view hint) {
+    const int64_t shape[] = {size};
+    const TensorView view = weights_.source->get(name, shape, hint).value();
+    std::vector<float> values(size);
+    const DType dtype = view.dtype.value();
+    for (int64_t i = 0; i < size; ++i) {
+      uint16_t half;
+      switch (dtype) {
+        case DType::kF32:
+          std::memcpy(&values[i], view.data.data() + i * 4, 4);
+          break;
+        case DType::kBF16:
+          std::memcpy(&half, view.data.data() + i * 2, 2);
+          values[i] = bf16_to_f32(half);
+          break;
+        case DType::kF16:
+          std::memcpy(&half, view.data.data() + i * 2, 2);
+          values[i] = f16_to_f32(half);
+          break;
+      }
+    }
+    weights_.source->drop(name);
+    return values;
+  }
+
+  struct Part {
+    std::string name;  // without ".weight" where `has_suffix`
+    int64_t n;
+  };
+
+  // Packs the parts, stacked along n, and reads their biases where there are any.
+  PackedLinear linear(const PackedDesc& desc, std::span<const Part> parts, bool has_bias,
+                      std::string_view hint, std::string_view suffix = ".weight") {
+    PackedLinear result{.desc = desc};
+    std::vector<kernels::WeightBlock> blocks;
+    for (const Part& part : parts) {
+      const int64_t shape[] = {part.n, desc.k};
+      const TensorView view =
+          weights_.source->get(part.name + std::string(suffix), shape, hint).value();
+      blocks.push_back({.data = view.data.data(), .dtype = view.dtype.value(), .n = part.n});
+      if (has_bias) {
+        const std::vector<float> bias = vector(part.name + ".bias", part.n, hint);
+        result.bias.insert(result.bias.end(), bias.begin(), bias.end());
+      }
+    }
+    const size_t bytes = aligned(kernels::packed_weight_bytes(desc));
+    std::byte* out = weights_.memory.data() + used_;
+    KVASIR_CHECK(used_ + bytes <= weights_.memory.bytes());
+    kernels::pack_weight(context_, desc, blocks, out);
+    used_ += bytes;
+    result.weight = out;
+    if (options_.on_progress)
+      options_.on_progress(static_cast<int64_t>(used_), static_cast<int64_t>(total_));
+    for (const Part& part : parts) weights_.source->drop(part.name + std::string(suffix));
+    return result;
+  }
+
+ private:
+  const kernels::CpuContext& context_;
+  const CpuWeightsOptions& options_;
+  CpuWeights& weights_;
+  size_t used_ = 0;
+  size_t total_;
+};
+
+CpuLayerWeights load_layer(Loader& loader, const FamilyTraits& family, const ModelConfig& config,
+                           const LayerDescs& descs, int64_t index) {
+  const WeightNames& names = family.names;
+  const std::string prefix = fmt::format("{}{}.", names.layers, index);
+  const auto named = [&](std::string_view name) { return prefix + std::string(name); };
+  const int64_t q_size = config.num_q_heads * config.head_dim;
+  const int64_t kv_size = config.num_kv_heads * config.head_dim;
+  const bool qkv_bias = has_qkv_bias(family, config), mlp_bias = has_mlp_bias(family, config);
+  const Loader::Part q{named(names.q), q_size};
+  const Loader::Part k{named(names.k), kv_size};
+  const Loader::Part v{named(names.v), kv_size};
+
+  CpuLayerWeights layer;
+  layer.input_norm = loader.vector(named(names.input_norm), config.hidden_size, kHeadHint);
+  if (descs.qkv.n != 0) {
+    layer.qkv = loader.linear(descs.qkv, std::array{q, k, v}, qkv_bias, kHeadHint);
+  } else {
+    layer.q = loader.linear(descs.q, std::array{q}, qkv_bias, kHeadHint);
+    layer.kv = loader.linear(descs.kv, std::array{k, v}, qkv_bias, kHeadHint);
+  }
+  if (family.has_qk_norm) {
+    layer.q_norm = loader.vector(named(names.q_norm), config.head_dim, "is head_dim right?");
+    layer.k_norm = loader.vector(named(names.k_norm), config.head_dim, "is head_dim right?");
+  }
+  layer.o = loader.linear(descs.o, std::array{Loader::Part{named(names.o), config.hidden_size}},
+                          has_o_bias(family, config), kHeadHint);
+  layer.post_norm = loader.vector(named(names.post_norm), config.hidden_size, kHeadHint);
+  layer.gate_up =
+      loader.linear(descs.gate_up,
+                    std::array{Loader::Part{named(names.gate), config.intermediate_size},
+                               Loader::Part{named(names.up), config.intermediate_size}},
+                    mlp_bias, kMlpHint);
+  layer.down =
+      loader.linear(descs.down, std::array{Loader::Part{named(names.down), config.hidden_size}},
+                    mlp_bias, kMlpHint);
+  if (!config.sliding_window.empty()) layer.window = config.sliding_window.at(index);
+  return layer;
+}
+
+}  // namespace
+
+int64_t cpu_weight_bytes(const ModelConfig& config, const CpuWeightsOptions& options) {
+  return static_cast<int64_t>(describe(config, options).bytes);
+}
+
+int64_t parameter_count(const ModelConfig& config) {
+  const FamilyTraits& family = find_family(config);
+  const int64_t hidden = config.hidden_size, ff = config.intermediate_size;
+  const int64_t q_size = config.num_q_heads * config.head_dim;
+  const int64_t kv_size = config.num_kv_heads * config.head_dim;
+  int64_t layer = 2 * hidden + 2 * hidden * q_size + 2 * hidden * kv_size + 3 * hidden * ff;
+  if (has_qkv_bias(family, config)) layer += q_size + 2 * kv_size;
+  if (has_o_bias(family, config)) layer += hidden;
+  if (has_mlp_bias(family, config)) layer += 2 * ff + hidden;
+  if (family.has_qk_norm) layer += 2 * config.head_dim;
+  const int64_t tables = config.tie_word_embeddings ? 1 : 2;
+  return tables * config.vocab_size * hidden + config.num_layers * layer + hidden;
+}
+
+CpuWeights load_cpu_weights(const kernels::CpuContext& context, const ModelConfig& config,
+                            std::shared_ptr<WeightSource> source,
+                            const CpuWeightsOptions& options) {
+  const FamilyTraits& family = find_family(config);
+  const ModelDescs descs = describe(config, options);
+  CpuWeights weights;
+  weights.config = config;
+  weights.dtype = options.dtype;
+  weights.isa = options.isa;
+  weights.parameters = parameter_count(config);
+  weights.source = std::move(source);
+  weights.memory = Memory(descs.bytes);
+  Loader loader(context, options, weights, descs.bytes);
+
+  for (int64_t i = 0; i < config.num_layers; ++i)
+    weights.layers.push_back(load_layer(loader, family, config, descs.layers[i], i));
+  weights.final_norm =
+      loader.vector(std::string(family.names.final_norm), config.hidden_size, kVocabHint);
+  const std::string head(config.tie_word_embeddings ? family.names.embedding : family.names.head);
+  weights.head = loader.linear(descs.head, std::array{Loader::Part{head, config.vocab_size}}, false,
+                               kVocabHint, "");
+  // Last, so that packing a tied head does not drop its pages again.
+  const int64_t shape[] = {config.vocab_size, config.hidden_size};
+  weights.embedding =
+      weights.source->get(std::string(family.names.embedding), shape, kVocabHint).value();
+  return weights;
+}
+
+}  // namespace kvasir::models
