@@ -3,7 +3,8 @@
 usage: model_oracle.py OUT
 OUT/<case>/         the model as save_pretrained writes it
 OUT/<case>/expected.safetensors   for each length n: ids_n [n] and logits_n [n, vocab];
-                                  greedy_ids [300 + 40] and greedy_logits [40, vocab] (decode steps)
+                                  greedy_ids [300 + 40] and greedy_logits [40, vocab] (decode steps);
+                                  gradient_<parameter> of the mean next-token loss of ids_64
 """
 
 import json
@@ -18,6 +19,8 @@ from transformers import (LlamaConfig, LlamaForCausalLM, Qwen2Config, Qwen2ForCa
 torch.set_num_threads(2)
 LENGTHS = (1, 7, 64, 300)
 DECODE_STEPS = 40
+GRADIENTS = ("model.embed_tokens.weight", "model.layers.0.self_attn.q_proj.weight",
+             "model.layers.0.mlp.up_proj.weight", "model.layers.0.input_layernorm.weight")
 BASE = dict(vocab_size=320, hidden_size=96, intermediate_size=160, num_hidden_layers=3,
             num_attention_heads=4, num_key_value_heads=2, head_dim=64, max_position_embeddings=512,
             bos_token_id=0, eos_token_id=1, pad_token_id=2)
@@ -94,6 +97,10 @@ def write_case(name, family, options, out):
             rows.append(state.logits[0, -1].clone())
     expected["greedy_ids"] = torch.tensor(tokens).float()
     expected["greedy_logits"] = torch.stack(rows)
+    ids = expected["ids_64"].long()[None]
+    model(ids, labels=ids).loss.backward()
+    for key in GRADIENTS:
+        expected["gradient_" + key] = model.get_parameter(key).grad.contiguous()
     save_file(expected, str(folder / "expected.safetensors"))
 
 
