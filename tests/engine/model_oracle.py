@@ -2,8 +2,9 @@
 
 usage: model_oracle.py OUT
 OUT/<case>/         the model as save_pretrained writes it
-OUT/<case>/expected.safetensors   for each length n: ids_n [n] and logits_n [n, vocab];
-                                  greedy_ids [300 + 40] and greedy_logits [40, vocab] (decode steps);
+OUT/<case>/expected.safetensors   for each length n:
+ids_n[n] and logits_n[n, vocab];
+greedy_ids[300 + 40] and greedy_logits[40, vocab](decode steps);
                                   gradient_<parameter> of the mean next-token loss of ids_64
 """
 
