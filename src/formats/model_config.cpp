@@ -52,12 +52,11 @@ RopeConfig read_rope(const ConfigReader& config, int64_t max_positions) {
     rope.original_max_positions = reader.integer("original_max_position_embeddings", 1,
                                                  kMaxPositions, rope.original_max_positions);
   // YaRN may leave the factor to the ratio of the two lengths.
-  const std::optional<double> ratio =
-      rope.scaling == RopeScaling::kYarn
-          ? std::optional(static_cast<double>(max_positions) /
-                          static_cast<double>(rope.original_max_positions))
-          : std::nullopt;
-  rope.factor = reader.number("factor", 1e-3, 1e6, ratio);
+  if (rope.scaling == RopeScaling::kYarn && !reader.has("factor"))
+    rope.factor =
+        static_cast<double>(max_positions) / static_cast<double>(rope.original_max_positions);
+  else
+    rope.factor = reader.number("factor", 1e-3, 1e6, std::nullopt);
   if (rope.scaling == RopeScaling::kLlama3) {
     rope.low_freq_factor = reader.number("low_freq_factor", 1e-6, 1e6, std::nullopt);
     rope.high_freq_factor = reader.number("high_freq_factor", 1e-6, 1e6, std::nullopt);

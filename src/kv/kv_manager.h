@@ -3,47 +3,30 @@
 // later sequences take over what earlier ones computed.
 //
 // A *page* is 64 positions of one layer (kernels/page.h). A *block* is 64 positions of all layers:
-// one page a layer. Blocks are reference counted. A full block whose tokens are committed is
-// entered in the prefix tree under a hash that chains (domain, tokens so far); `domain` stands for
+// one page a layer. Blocks are reference counted. Every block with committed positions is entered
+// in the prefix tree under a hash that chains (domain, tokens so far); `domain` stands for
 // everything else that the bytes depend on: model, storage form, prefill method with its options,
-// chunk grid. The last, partly filled block of a released sequence stays findable too, so that a
-// match is exact to the token: its valid positions are copied into a fresh block of the new
-// sequence. Blocks that no sequence uses stay cached until their room is needed; the least recently
-// used leaf goes first.
+// chunk grid. The partly filled last block of a sequence, living or released, is findable too, so
+// that a match is exact to the token. Blocks that no sequence uses stay cached until their room is
+// needed; the least recently used leaf goes first.
 //
-// Not thread-safe: owned by the engine loop. Knows nothing of libtorch.
+// Committed positions are never overwritten. A partly filled block has at most one owner, the
+// sequence that may append to it; whoever shares it and wants to write gets a copy of its own first
+// (copy on write), in reserve().
+//
+// Not thread-safe: owned by the engine loop. Knows nothing of libtorch. Throws kInvalidArgument for
+// an unknown sequence.
 
 #include <cstdint>
 #include <memory>
-#include <optional>
 #include <span>
-#include <vector>
 
 #include "base/result.h"
 #include "kernels/page.h"
+#include "kv/types.h"
 #include "kvasir/request.h"
 
 namespace kvasir::kv {
-
-using SequenceId = uint32_t;
-using Domain = uint64_t;
-
-// How keys and values are stored in a page. One form so far.
-enum class StorageForm : uint8_t { kPlain };
-
-struct KvGeometry {
-  int layers = 0;
-  DType dtype = DType::kBF16;
-  int kv_heads = 0;
-  int head_dim = 0;
-  StorageForm form = StorageForm::kPlain;
-
-  int64_t page_bytes() const {
-    return kernels::PagePool::plain_page_bytes(dtype, kv_heads, head_dim);
-  }
-  int64_t block_bytes() const { return layers * page_bytes(); }
-  int64_t bytes_per_token() const { return block_bytes() / kernels::kPageTokens; }
-};
 
 // Extra state that a method keeps beside a sequence's pages (cluster indexes, graphs). Owned,
 // counted, shared and freed by the manager.
@@ -57,8 +40,8 @@ class Sidecar {
 
 struct KvStats {
   int64_t total_blocks = 0;
-  int64_t used_blocks = 0;    // referenced by a sequence
-  int64_t cached_blocks = 0;  // unreferenced but findable
+  int64_t used_blocks = 0;    // a sequence uses them
+  int64_t cached_blocks = 0;  // no sequence uses them, but they are findable; evicted at need
   int64_t free_blocks = 0;    // neither
   int64_t sequences = 0;
   int64_t sidecar_bytes = 0;
@@ -67,7 +50,8 @@ struct KvStats {
 class KvManager {
  public:
   // Reserves address space for `blocks` blocks once; memory is touched only as blocks come into
-  // use. Throws kResourceExhausted where the system refuses.
+  // use. Throws kInvalidArgument for an impossible geometry, kResourceExhausted where the system
+  // refuses or page indices would not fit 32 bits.
   KvManager(KvGeometry geometry, int64_t blocks);
   ~KvManager();
   KvManager(const KvManager&) = delete;
@@ -79,36 +63,45 @@ class KvManager {
 
   // Opens a sequence that starts with the longest prefix of `prompt` known in `domain`, at most
   // prompt.size() - 1 tokens (the last one must be computed for its logits). length() is then the
-  // number of positions taken over. Errors: kResourceExhausted (no block for the copied tail is not
-  // an error: the match is then shorter).
+  // number of positions taken over; their blocks cannot be evicted while the sequence lives.
+  // Allocates and copies nothing (reserve() does), so it cannot fail.
   SequenceId open(Domain domain, std::span<const TokenId> prompt);
   // How many tokens open() would take over.
   int64_t match_length(Domain domain, std::span<const TokenId> prompt) const;
 
-  // A second sequence with the same positions. Full blocks are shared; a partly filled last block
-  // is copied when either writes to it next (copy on write), so forks cost nothing until they
-  // differ.
+  // A second sequence with the same committed positions, and the sidecar's fork. All blocks are
+  // shared; the partly filled last one is copied when the sequence that does not own it reserves
+  // room to write, so forks cost nothing until they differ. What the original has reserved stays
+  // its own.
   Result<SequenceId> fork(SequenceId sequence);
 
-  // Makes positions [0, new_length) writable from length() on: allocates blocks, evicting cached
-  // ones where needed, and un-shares a shared last block. Errors: kResourceExhausted, naming blocks
-  // needed and available; nothing changes then.
+  // Makes positions [length(), new_length) writable: un-shares the last block where needed and
+  // allocates blocks, evicting cached ones. Errors: kResourceExhausted, naming blocks needed and
+  // available; nothing changes then. A sequence that is alone can always fill the whole pool.
   Result<void> reserve(SequenceId sequence, int64_t new_length);
 
   // Declares that the KV of the next tokens has been written: length() grows by tokens.size(),
-  // within what is reserved. Blocks that fill up become findable.
+  // within what is reserved (throws kInvalidArgument otherwise). The positions become findable. A
+  // block that fills up while another sequence has already committed the same tokens is given back,
+  // and the page table shows the other's from then on.
   void commit(SequenceId sequence, std::span<const TokenId> tokens);
 
-  // Cuts the sequence back to `length` positions.
+  // Cuts the sequence back to `length` <= length() positions and drops what is reserved beyond.
+  // Positions cut off stay findable only through others that use or have kept them. The sidecar
+  // becomes its fork at `length`.
   void truncate(SequenceId sequence, int64_t length);
 
-  // Ends the sequence. Its committed blocks stay cached if `keep` and are freed otherwise (shared
-  // ones stay with their other users).
+  // Ends the sequence. Its committed blocks stay cached if `keep`; otherwise those go back that no
+  // other sequence uses and no earlier one has kept.
   void release(SequenceId sequence, bool keep = true);
 
   int64_t length(SequenceId sequence) const;
+  // Positions that may be written: reserve() has made [length(), reserved_length()) ready.
+  int64_t reserved_length(SequenceId sequence) const;
+  // The committed tokens. Valid until the next non-const call.
   std::span<const TokenId> tokens(SequenceId sequence) const;
-  // Page indices of one layer, one a reserved block. Valid until the next non-const call.
+  // Page indices of one layer, one a block, covering reserved_length() positions. Valid until the
+  // next non-const call.
   std::span<const uint32_t> page_table(SequenceId sequence, int layer) const;
 
   // Drops every cached block.

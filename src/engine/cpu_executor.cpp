@@ -1,0 +1,75 @@
+#include "engine/cpu_executor.h"
+
+#include "base/check.h"
+#include "models/forward.h"
+
+namespace kvasir::engine {
+
+int64_t model_max_length(const formats::ModelConfig& config) {
+  if (config.rope.scaling != formats::RopeScaling::kDynamic) return config.max_positions;
+  return static_cast<int64_t>(static_cast<double>(config.max_positions) * config.rope.factor);
+}
+
+CpuExecutor::CpuExecutor(ThreadPool& pool, const models::CpuWeights& weights,
+                         const kernels::PagePool& pages, const models::CpuScratchOptions& options)
+    : weights_(weights),
+      options_(options),
+      rotary_(weights.config.rope, weights.config.head_dim, weights.config.max_positions),
+      ops_({.pool = pool}, weights, pages, options) {}
+
+void CpuExecutor::lay_out(const Step& step) {
+  layout_.tokens.clear();
+  layout_.logit_rows.clear();
+  layout_.spans.clear();
+  layout_.deterministic = step.deterministic;
+  for (const StepSpan& span : step.spans) {
+    models::SpanLayout row{.first_row = layout_.rows(),
+                           .rows = static_cast<int64_t>(span.tokens.size()),
+                           .first_position = span.first_position,
+                           .page_tables = span.page_tables,
+                           .first_logit_row = static_cast<int64_t>(layout_.logit_rows.size())};
+    layout_.tokens.insert(layout_.tokens.end(), span.tokens.begin(), span.tokens.end());
+    if (span.logits == StepSpan::Logits::kLast) row.logit_rows = 1;
+    if (span.logits == StepSpan::Logits::kAll) row.logit_rows = row.rows;
+    for (int64_t i = row.rows - row.logit_rows; i < row.rows; ++i)
+      layout_.logit_rows.push_back(static_cast<int32_t>(row.first_row + i));
+    layout_.spans.push_back(row);
+  }
+  const int64_t width = rotary_.rotary_dim();
+  layout_.cos_sin.resize(layout_.rows() * width);
+  for (size_t i = 0; i < step.spans.size(); ++i)
+    rotary_.fill(step.spans[i].first_position, layout_.spans[i].rows, step.spans[i].rope_length,
+                 layout_.cos_sin.data() + layout_.spans[i].first_row * width);
+}
+
+Result<StepResult> CpuExecutor::run(const Step& step) {
+  lay_out(step);
+  if (layout_.rows() > options_.max_rows ||
+      static_cast<int64_t>(layout_.logit_rows.size()) > options_.max_logit_rows ||
+      static_cast<int64_t>(layout_.spans.size()) > options_.max_spans)
+    return Error(ErrorCode::kInternal, "a step exceeds the scratch memory it was planned for");
+  for (const TokenId token : layout_.tokens)
+    if (token < 0 || token >= vocab_size())
+      return Error(ErrorCode::kInternal, "token id " + std::to_string(token) + " is not below " +
+                                             std::to_string(vocab_size()));
+
+  ops_.begin_step(layout_, step.cancel);
+  const models::CpuOps::Logits logits = models::forward(ops_, weights_);
+  if (ops_.stopped()) return Error(ErrorCode::kCancelled, "the step was cancelled");
+
+  StepResult result;
+  const std::span<const uint64_t> scored = ops_.scored_pairs();
+  const uint64_t heads = weights_.config.num_q_heads * weights_.config.num_layers;
+  for (size_t i = 0; i < layout_.spans.size(); ++i) {
+    const models::SpanLayout& span = layout_.spans[i];
+    const float* first =
+        static_cast<const float*>(logits.data) + span.first_logit_row * vocab_size();
+    const uint64_t rows = span.rows, before = span.first_position;
+    result.spans.push_back({.logits = {first, static_cast<size_t>(span.logit_rows * vocab_size())},
+                            .scored_pairs = scored[i],
+                            .causal_pairs = heads * (rows * before + rows * (rows + 1) / 2)});
+  }
+  return result;
+}
+
+}  // namespace kvasir::engine

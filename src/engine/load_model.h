@@ -1,0 +1,34 @@
+#pragma once
+// From EngineOptions to what a model folder holds and how it will run: the part that load() and
+// inspect() share.
+
+#include <filesystem>
+#include <optional>
+
+#include "base/result.h"
+#include "formats/model_config.h"
+#include "kv/kv_manager.h"
+#include "kvasir/engine.h"
+#include "models/cpu_ops.h"
+
+namespace kvasir::engine {
+
+// A model folder and the decisions taken for it; no weights yet.
+struct ResolvedModel {
+  formats::ModelConfig config;
+  formats::GenerationConfig generation;
+  DType dtype = DType::kBF16;
+  Isa isa = Isa::kScalar;
+  int threads = 1;
+  int64_t max_length = 0;  // of one sequence
+  kv::KvGeometry geometry;
+  int64_t blocks = 0;  // of the KV pool
+  models::CpuScratchOptions scratch;
+  ModelInfo info;
+};
+
+// Throws Error: kNotFound, kMalformed, kUnsupported, kInvalidArgument, and kResourceExhausted (with
+// the plan) where the plan exceeds the memory that is available.
+ResolvedModel resolve_model(const EngineOptions& options);
+
+}  // namespace kvasir::engine

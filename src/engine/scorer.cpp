@@ -1,0 +1,158 @@
+#include "engine/scorer.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+
+namespace kvasir::engine {
+namespace {
+
+// Mean and variance in one pass (Welford).
+class Moments {
+ public:
+  void add(double value) {
+    ++count_;
+    const double delta = value - mean_;
+    mean_ += delta / static_cast<double>(count_);
+    squares_ += delta * (value - mean_);
+    sum_ += value;
+  }
+  double sum() const { return sum_; }
+  double standard_error() const {
+    if (count_ < 2) return 0;
+    const double n = static_cast<double>(count_);
+    return std::sqrt(squares_ / (n - 1) / n);
+  }
+
+ private:
+  int64_t count_ = 0;
+  double mean_ = 0, squares_ = 0, sum_ = 0;
+};
+
+double log_sum_exp(std::span<const float> logits) {
+  const float top = *std::max_element(logits.begin(), logits.end());
+  double sum = 0;
+  for (const float logit : logits) sum += std::exp(static_cast<double>(logit - top));
+  return static_cast<double>(top) + std::log(sum);
+}
+
+// KL(p || q) of two rows of logits.
+double divergence(std::span<const float> p, std::span<const float> q) {
+  const double p_total = log_sum_exp(p), q_total = log_sum_exp(q);
+  double sum = 0;
+  for (size_t i = 0; i < p.size(); ++i) {
+    const double log_p = p[i] - p_total;
+    sum += std::exp(log_p) * (log_p - (q[i] - q_total));
+  }
+  return std::max(0.0, sum);
+}
+
+// One pass over a window's tokens, chunk by chunk, with its own sequence.
+class Pass {
+ public:
+  Pass(Executor& executor, kv::KvManager& kv, kv::Domain domain)
+      : executor_(executor), kv_(kv), domain_(domain) {}
+  ~Pass() { end(); }
+
+  void begin(std::span<const TokenId> window) {
+    end();
+    sequence_ = kv_.open(domain_, window.first(1));
+    window_ = window;
+    open_ = true;
+  }
+
+  // Logits of the next `count` tokens: [count, vocab].
+  std::span<const float> run(int64_t count, bool deterministic) {
+    const int64_t first = kv_.length(sequence_);
+    kv_.reserve(sequence_, first + count).value();
+    StepSpan span{.tokens = window_.subspan(first, count),
+                  .first_position = first,
+                  .rope_length = static_cast<int64_t>(window_.size()),
+                  .is_prefill = true,
+                  .logits = StepSpan::Logits::kAll};
+    for (int layer = 0; layer < kv_.geometry().layers; ++layer)
+      span.page_tables.push_back(kv_.page_table(sequence_, layer).data());
+    step_.spans = {span};
+    step_.deterministic = deterministic;
+    StepResult result = executor_.run(step_).value();
+    kv_.commit(sequence_, span.tokens);
+    return result.spans.at(0).logits;
+  }
+
+ private:
+  void end() {
+    if (open_) kv_.release(sequence_, false);
+    open_ = false;
+  }
+
+  Executor& executor_;
+  kv::KvManager& kv_;
+  kv::Domain domain_;
+  kv::SequenceId sequence_ = 0;
+  std::span<const TokenId> window_;
+  bool open_ = false;
+  Step step_;
+};
+
+}  // namespace
+
+Score score_tokens(Executor& executor, kv::KvManager& kv, std::span<const TokenId> tokens,
+                   std::optional<TokenId> begin, int64_t window_tokens, int64_t chunk_tokens,
+                   bool deterministic, const Engine::ScoreOptions& options) {
+  const int64_t total = static_cast<int64_t>(tokens.size());
+  const size_t vocab = static_cast<size_t>(executor.vocab_size());
+  const bool with_begin = begin && total > 0 && tokens[0] == *begin;
+  Pass base(executor, kv, 1), against(executor, kv, 2);
+  Moments nll, kl;
+  Score score;
+  std::vector<float> base_logits;
+
+  for (int64_t start = 0; start < total;) {
+    std::vector<TokenId> window;
+    const bool adds_begin = with_begin && start > 0;
+    if (adds_begin) window.push_back(*begin);
+    const int64_t taken =
+        std::min(total - start, window_tokens - static_cast<int64_t>(window.size()));
+    window.insert(window.end(), tokens.begin() + start, tokens.begin() + start + taken);
+    base.begin(window);
+    if (options.against) against.begin(window);
+
+    const int64_t length = static_cast<int64_t>(window.size());
+    for (int64_t done = 0; done < length;) {
+      if (options.cancelled && options.cancelled())
+        throw Error(ErrorCode::kCancelled, "scoring was interrupted");
+      const int64_t count = std::min(chunk_tokens, length - done);
+      const std::span<const float> rows = base.run(count, deterministic);
+      std::span<const float> logits = rows;
+      std::span<const float> other;
+      if (options.against) {
+        base_logits.assign(rows.begin(), rows.end());
+        logits = base_logits;
+        other = against.run(count, deterministic);
+      }
+      for (int64_t i = 0; i < count; ++i) {
+        const auto row = logits.subspan(i * vocab, vocab);
+        if (options.on_logits && !(adds_begin && done + i == 0)) options.on_logits(row);
+        if (done + i + 1 >= length) continue;
+        const TokenId next = window[done + i + 1];
+        ++score.tokens;
+        nll.add(log_sum_exp(row) - row[next]);
+        if (options.against) kl.add(divergence(row, other.subspan(i * vocab, vocab)));
+      }
+      done += count;
+      if (options.on_progress)
+        options.on_progress(start + std::max<int64_t>(0, done - (adds_begin ? 1 : 0)), total);
+    }
+    start += taken;
+  }
+  score.nll_sum = nll.sum();
+  score.standard_error = nll.standard_error();
+  if (options.against) {
+    score.kl_sum = kl.sum();
+    score.kl_standard_error = kl.standard_error();
+  }
+  return score;
+}
+
+}  // namespace kvasir::engine

@@ -1,0 +1,55 @@
+#pragma once
+// The memory of all blocks: one reservation, a free list and reference counts. Knows nothing of
+// tokens.
+
+#include <cstdint>
+#include <vector>
+
+#include "base/memory.h"
+#include "kernels/page.h"
+#include "kv/types.h"
+
+namespace kvasir::kv {
+
+class BlockPool {
+ public:
+  // Throws kInvalidArgument for an impossible geometry, kResourceExhausted where the system refuses
+  // the address space.
+  BlockPool(const KvGeometry& geometry, int64_t blocks);
+
+  const KvGeometry& geometry() const { return geometry_; }
+  int64_t total() const { return static_cast<int64_t>(references_.size()); }
+  int64_t free() const { return static_cast<int64_t>(free_.size()); }
+  kernels::PagePool page_pool() const;
+
+  // The layers of a block lie side by side, so that a block moves as one extent.
+  uint32_t page(BlockIndex block, int layer) const {
+    return block * static_cast<uint32_t>(geometry_.layers) + static_cast<uint32_t>(layer);
+  }
+
+  // Takes a block off the free list, with one reference. Precondition: free() > 0. The block given
+  // back last goes out first, so that the memory touched stays small.
+  BlockIndex allocate();
+  // Puts a block without references back.
+  void give_back(BlockIndex block);
+
+  uint32_t references(BlockIndex block) const { return references_[block]; }
+  void add_reference(BlockIndex block) { ++references_[block]; }
+  // Returns how many are left.
+  uint32_t drop_reference(BlockIndex block);
+
+  // Copies positions [0, count) of every layer.
+  void copy(BlockIndex from, BlockIndex to, int64_t count);
+
+  // Free blocks are distinct and unreferenced; throws kInternal otherwise.
+  void check_invariants() const;
+  std::vector<bool> free_map() const;
+
+ private:
+  KvGeometry geometry_;
+  Memory memory_;
+  std::vector<uint32_t> references_;
+  std::vector<BlockIndex> free_;
+};
+
+}  // namespace kvasir::kv
