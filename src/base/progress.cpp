@@ -26,10 +26,13 @@ std::string repeat(std::string_view piece, int count) {
 }  // namespace
 
 std::string with_thousands(int64_t value) {
-  std::string text = std::to_string(value);
-  const int first = value < 0 ? 1 : 0;
-  for (int place = static_cast<int>(text.size()) - 3; place > first; place -= 3)
-    text.insert(static_cast<size_t>(place), ",");
+  const std::string digits = std::to_string(value);
+  std::string text;
+  for (size_t i = 0; i < digits.size(); ++i) {
+    const bool is_group_start = i > 0 && digits[i - 1] != '-' && (digits.size() - i) % 3 == 0;
+    if (is_group_start) text += ',';
+    text += digits[i];
+  }
   return text;
 }
 
@@ -77,7 +80,8 @@ void Progress::update(int64_t done, int64_t total) {
   if (now - last_draw_ < interval && !(ended && drawn_)) return;
   last_draw_ = now;
   drawn_ = true;
-  options_.write(options_.terminal ? "\r" + line() + "\x1b[K" : line() + "\n");
+  options_.write(options_.terminal ? fmt::format("\r{}\x1b[K", line())
+                                   : fmt::format("{}\n", line()));
 }
 
 void Progress::clear() {
@@ -87,7 +91,9 @@ void Progress::clear() {
 
 std::string Progress::line() const {
   const bool tokens = unit_ == Unit::kTokens;
-  const auto amount = [&](int64_t value) { return tokens ? with_thousands(value) : as_bytes(value); };
+  const auto amount = [&](int64_t value) {
+    return tokens ? with_thousands(value) : as_bytes(value);
+  };
   std::string numbers;
   if (total_ > 0) {
     const auto percent = static_cast<int>(100 * std::min(done_, total_) / total_);

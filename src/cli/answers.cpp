@@ -54,8 +54,7 @@ void AnswerSet::poll(const OnEvent& on_event, const Interrupts& interrupts) {
   std::erase_if(running_, [&](const Running&) { return ended[index++]; });
   if (moved || running_.size() < 2) return;
   std::optional<Event> event;
-  if (running_.front().answer.next(event, kWaitMs) && event)
-    on_event(running_.front().key, *event);
+  if (running_.front().answer.next(event, kWaitMs) && event) on_event(running_.front().key, *event);
 }
 
 void AnswerSet::drain(const OnEvent& on_event, const Interrupts& interrupts) {

@@ -74,11 +74,10 @@ class Adder {
       const double value = parse_number(v, name);
       if (value < least || (open && value == least) || value > most)
         throw Error(ErrorCode::kInvalidArgument,
-                    std::isinf(most)
-                        ? fmt::format("expected {} {}, found {}", open ? "more than" : "at least",
-                                      least, v)
-                        : fmt::format("expected {} {} and at most {}, found {}",
-                                      open ? "more than" : "at least", least, most, v),
+                    std::isinf(most) ? fmt::format("expected {} {}, found {}",
+                                                   open ? "more than" : "at least", least, v)
+                                     : fmt::format("expected {} {} and at most {}, found {}",
+                                                   open ? "more than" : "at least", least, most, v),
                     name);
       target = value;
     });
@@ -130,9 +129,8 @@ void add_stages(Adder& add, StageChoice& stages) {
   add.group("Methods (kvasir methods lists them)");
   const auto stage = [&add](const std::string& name, MethodChoice& target,
                             const std::string& help) {
-    add.text(name, "NAME[:KEY=VALUE,...]", help, [&target, name](const std::string& value) {
-      target = parse_method(value, name);
-    });
+    add.text(name, "NAME[:KEY=VALUE,...]", help,
+             [&target, name](const std::string& value) { target = parse_method(value, name); });
   };
   stage("--prefill", stages.prefill, "what a prompt's queries attend to (default: dense)");
   stage("--compress", stages.compress, "how keys and values are stored (default: plain)");
@@ -332,9 +330,10 @@ std::unique_ptr<CLI::App> build_app(Options& options) {
   auto app = std::make_unique<CLI::App>("long-context engine: read once, ask often", "kvasir");
   app->allow_extras();
   app->set_help_flag("-h,--help", "show this help");
-  app->add_flag("--version", "show the version");
+  app->add_flag_callback("--version", [] {}, "show the version");
   add_run(add_command(*app, "run", "read documents, answer questions"), options);
-  add_score(add_command(*app, "score", "likelihood of a text; divergence between methods"), options);
+  add_score(add_command(*app, "score", "likelihood of a text; divergence between methods"),
+            options);
   add_info(add_command(*app, "info", "a model's architecture, memory plan and kernels"), options);
   add_tokenize(add_command(*app, "tokenize", "text to token ids and back"), options);
   CLI::App& methods =

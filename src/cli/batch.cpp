@@ -56,7 +56,7 @@ class BatchRun {
     std::string key = line.document_text ? "=" + *line.document_text : "";
     for (const std::string& path : line.documents) key += "|" + path;
     if (prompts_ && key == prompts_key_) return *prompts_;
-    std::string text = line.document_text   ? *line.document_text
+    std::string text = line.document_text       ? *line.document_text
                        : line.documents.empty() ? document_
                                                 : read_documents(line.documents, environment_);
     prompts_.emplace(engine_, options_, std::move(text), options_.run.document_role, environment_);
@@ -71,12 +71,11 @@ class BatchRun {
     try {
       PromptMaker& prompts = prompts_for(line);
       const int64_t max_tokens = line.generation.max_tokens;
-      std::vector<TokenId> prompt =
-          line.prompt ? prompts.raw(*line.prompt, max_tokens)
-          : line.ask  ? prompts.chat({{"user", *line.ask}}, max_tokens)
-                      : prompts.chat(line.messages, max_tokens);
-      answers_.add(index, engine_.submit(line.generation.request(std::move(prompt),
-                                                                 engine_.info().sampling)));
+      std::vector<TokenId> prompt = line.prompt ? prompts.raw(*line.prompt, max_tokens)
+                                    : line.ask  ? prompts.chat({{"user", *line.ask}}, max_tokens)
+                                                : prompts.chat(line.messages, max_tokens);
+      answers_.add(index, engine_.submit(
+                              line.generation.request(std::move(prompt), engine_.info().sampling)));
     } catch (const Error& error) {
       fail(state, error);
     }
@@ -108,19 +107,19 @@ class BatchRun {
       if (state.error) {
         ++failed_;
         if (exit_ == kExitOk) exit_ = exit_code(state.error->code());
-        environment_.say(fmt::format("kvasir: error: line {}: {}\n", line.line, state.error->what()));
+        environment_.say(
+            fmt::format("kvasir: error: line {}: {}\n", line.line, state.error->what()));
         environment_.out->write(json_line({{"id", id}, {"error", error_json(*state.error)}}));
       }
       for (size_t i = 0; i < state.samples.size() && !state.error; ++i) {
         Json object = {{"id", id}};
-        object.update(
-            answer_json({.result = state.samples[i],
-                         .load_seconds = engine_.info().load_seconds,
-                         .question = line.ask,
-                         .sample = state.samples.size() > 1
-                                       ? std::optional<int>(static_cast<int>(i))
-                                       : std::nullopt,
-                         .logprobs = line.generation.logprobs.has_value()}));
+        object.update(answer_json({.result = state.samples[i],
+                                   .load_seconds = engine_.info().load_seconds,
+                                   .question = line.ask,
+                                   .sample = state.samples.size() > 1
+                                                 ? std::optional<int>(static_cast<int>(i))
+                                                 : std::nullopt,
+                                   .logprobs = line.generation.logprobs.has_value()}));
         environment_.out->write(json_line(object));
       }
       state = {.ended = true};

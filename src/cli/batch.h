@@ -10,12 +10,12 @@
 namespace kvasir::cli {
 
 struct BatchLine {
-  int64_t line = 0;             // in the file, from 1
-  std::string id_json;          // the "id" as it was written, or empty
-  std::vector<std::string> documents;         // paths
-  std::optional<std::string> document_text;   // instead of paths
-  std::optional<std::string> ask, prompt;     // one of these
-  std::vector<ChatMessage> messages;          // or these
+  int64_t line = 0;                          // in the file, from 1
+  std::string id_json;                       // the "id" as it was written, or empty
+  std::vector<std::string> documents;        // paths
+  std::optional<std::string> document_text;  // instead of paths
+  std::optional<std::string> ask, prompt;    // one of these
+  std::vector<ChatMessage> messages;         // or these
   GenerationOptions generation;
 };
 

@@ -37,8 +37,7 @@ class LineParser {
       g.stop_tokens.clear();
       if (!value.is_array()) throw expected("stop_tokens", "a list of ids", value);
       for (const Json& item : value) {
-        if (!item.is_number_integer() || item.get<int64_t>() < 0 ||
-            item.get<int64_t>() > INT32_MAX)
+        if (!item.is_number_integer() || item.get<int64_t>() < 0 || item.get<int64_t>() > INT32_MAX)
           throw expected("stop_tokens", "ids", item);
         g.stop_tokens.push_back(item);
       }
@@ -64,7 +63,8 @@ class LineParser {
   }
 
   void parse(const Json& object) {
-    if (!object.is_object()) throw malformed(fmt::format("expected an object, found {}", shown(object)));
+    if (!object.is_object())
+      throw malformed(fmt::format("expected an object, found {}", shown(object)));
     for (const auto& [key, value] : object.items()) {
       const auto reader = readers_.find(key);
       if (reader == readers_.end()) {
@@ -74,7 +74,8 @@ class LineParser {
       }
       reader->second(value);
     }
-    const int ways = (line_.ask ? 1 : 0) + (line_.prompt ? 1 : 0) + (line_.messages.empty() ? 0 : 1);
+    const int ways =
+        (line_.ask ? 1 : 0) + (line_.prompt ? 1 : 0) + (line_.messages.empty() ? 0 : 1);
     if (ways != 1) throw malformed("expected one of \"ask\", \"prompt\" and \"messages\"");
     if (!line_.documents.empty() && line_.document_text)
       throw malformed("expected one of \"document\" and \"document_text\", found both");
@@ -112,8 +113,7 @@ class LineParser {
   void integer(const char* key, std::function<void(int64_t)> apply, int64_t least,
                int64_t most = INT64_MAX) {
     readers_[key] = [this, key, apply = std::move(apply), least, most](const Json& value) {
-      if (!value.is_number_integer() || value.get<int64_t>() < least ||
-          value.get<int64_t>() > most)
+      if (!value.is_number_integer() || value.get<int64_t>() < least || value.get<int64_t>() > most)
         throw expected(key, fmt::format("a whole number of at least {}", least).c_str(), value);
       apply(value);
     };

@@ -1,8 +1,7 @@
-#include "bench/bench.h"
-
 #include <ostream>
 #include <streambuf>
 
+#include "bench/bench.h"
 #include "cli/commands.h"
 
 namespace kvasir::cli {

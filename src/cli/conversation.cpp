@@ -60,14 +60,16 @@ std::vector<ChatMessage> parse_messages(const std::string& text, const std::stri
     const Json& item = list[i];
     for (const char* key : {"role", "content"})
       if (!item.is_object() || !item.contains(key) || !item[key].is_string())
-        throw malformed(fmt::format("message {}: expected an object with the texts \"role\" and "
-                                    "\"content\", found {}",
-                                    i + 1, item.dump().substr(0, 60)));
+        throw malformed(
+            fmt::format("message {}: expected an object with the texts \"role\" and "
+                        "\"content\", found {}",
+                        i + 1, item.dump().substr(0, 60)));
     for (const auto& [key, value] : item.items())
       if (key != "role" && key != "content")
-        throw malformed(fmt::format("message {}: unknown key \"{}\"; expected \"role\" and "
-                                    "\"content\"",
-                                    i + 1, key));
+        throw malformed(
+            fmt::format("message {}: unknown key \"{}\"; expected \"role\" and "
+                        "\"content\"",
+                        i + 1, key));
     messages.push_back({item["role"], item["content"]});
   }
   if (messages.back().role == "assistant")
@@ -94,9 +96,8 @@ DocumentFitter PromptMaker::fitter_for(std::string text) const {
       limit_, policy_);
 }
 
-std::vector<TokenId> PromptMaker::take(DocumentFitter& fitter,
-                                       const DocumentFitter::Render& render, int64_t answer_tokens,
-                                       int64_t reserve) {
+std::vector<TokenId> PromptMaker::take(DocumentFitter& fitter, const DocumentFitter::Render& render,
+                                       int64_t answer_tokens, int64_t reserve) {
   std::vector<TokenId> tokens = fitter.prompt(render, answer_tokens, reserve);
   if (!fitter.notice().empty()) environment_.note(fitter.notice());
   return tokens;
@@ -114,12 +115,13 @@ std::vector<TokenId> PromptMaker::chat(std::vector<ChatMessage> messages, int64_
   if (has_document_)
     return take(
         document_,
-        [&](std::string_view text) { return tokenize_chat(engine_, with_document(text, messages)); },
+        [&](std::string_view text) {
+          return tokenize_chat(engine_, with_document(text, messages));
+        },
         answer_tokens, reserve);
-  const auto longest =
-      std::max_element(messages.begin(), messages.end(), [](const auto& a, const auto& b) {
-        return a.content.size() < b.content.size();
-      });
+  const auto longest = std::max_element(
+      messages.begin(), messages.end(),
+      [](const auto& a, const auto& b) { return a.content.size() < b.content.size(); });
   DocumentFitter fitter = fitter_for(longest->content);
   return take(
       fitter,

@@ -10,10 +10,10 @@ namespace {
 
 std::string summary(const SampleResult& result) {
   const Usage& usage = result.usage;
-  std::string text = fmt::format(
-      "[prompt {} tokens, {} of them cached; answer {}; first token after {:.2f} s",
-      with_thousands(usage.prompt_tokens), with_thousands(usage.cached_tokens),
-      with_thousands(usage.completion_tokens), result.timing.ttft_seconds);
+  std::string text =
+      fmt::format("[prompt {} tokens, {} of them cached; answer {}; first token after {:.2f} s",
+                  with_thousands(usage.prompt_tokens), with_thousands(usage.cached_tokens),
+                  with_thousands(usage.completion_tokens), result.timing.ttft_seconds);
   if (result.timing.decode_tokens_per_second > 0)
     text += fmt::format("; {:.1f} tokens/s", result.timing.decode_tokens_per_second);
   if (result.finish_reason == FinishReason::kCancelled) text += "; stopped";
@@ -62,8 +62,8 @@ void run_dialogue(RunSession& session, PromptMaker& prompts, const Options& opti
     messages.push_back({"user", line});
     std::vector<SampleResult> results;
     try {
-      results = session.ask(
-          {{.prompt = prompts.chat(messages, max_tokens, reserve), .text = line}});
+      results =
+          session.ask({{.prompt = prompts.chat(messages, max_tokens, reserve), .text = line}});
     } catch (const Error& error) {
       // A question too long or an answer that failed does not end the dialogue; a terminal that is
       // gone does.

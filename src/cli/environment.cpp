@@ -134,7 +134,9 @@ ProgressOptions Environment::progress_options() const {
           .now = now};
 }
 
-void Environment::note(std::string_view text) const { say(fmt::format("kvasir: note: {}\n", text)); }
+void Environment::note(std::string_view text) const {
+  say(fmt::format("kvasir: note: {}\n", text));
+}
 
 void Environment::say(std::string_view text) const {
   try {

@@ -28,7 +28,8 @@ std::vector<TokenId> parse_ids(std::string_view text, const std::string& where) 
     i = end;
   }
   if (ids.empty())
-    throw Error(ErrorCode::kMalformed, "expected token ids apart by white space, found none", where);
+    throw Error(ErrorCode::kMalformed, "expected token ids apart by white space, found none",
+                where);
   return ids;
 }
 

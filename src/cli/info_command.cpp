@@ -47,12 +47,12 @@ std::string info_text(const ModelInfo& info, int64_t context, int64_t sequences)
       {"layers", std::to_string(info.layers)},
       {"hidden size", with_thousands(info.hidden_size)},
       {"feed-forward size", with_thousands(info.intermediate_size)},
-      {"heads", fmt::format("{} query, {} KV, head_dim {}", info.q_heads, info.kv_heads,
-                            info.head_dim)},
+      {"heads",
+       fmt::format("{} query, {} KV, head_dim {}", info.q_heads, info.kv_heads, info.head_dim)},
       {"vocabulary", fmt::format("{}, embeddings {}", with_thousands(info.vocab_size),
                                  info.tied_embeddings ? "tied" : "not tied")},
-      {"positions", fmt::format("{}, rotary scaling {}", with_thousands(info.max_positions),
-                                info.rope)}};
+      {"positions",
+       fmt::format("{}, rotary scaling {}", with_thousands(info.max_positions), info.rope)}};
   std::vector<std::pair<std::string, std::string>> machine{
       {"device", info.device},
       {"number format", info.dtype},

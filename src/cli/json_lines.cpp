@@ -65,8 +65,12 @@ Json answer_json(const AnswerJson& answer) {
 }
 
 Json plan_json(const MemoryPlan& plan) {
-  return {{"weights", plan.weights}, {"kv", plan.kv},           {"scratch", plan.scratch},
-          {"fixed", plan.fixed},     {"total", plan.total()},   {"available", plan.available},
+  return {{"weights", plan.weights},
+          {"kv", plan.kv},
+          {"scratch", plan.scratch},
+          {"fixed", plan.fixed},
+          {"total", plan.total()},
+          {"available", plan.available},
           {"fits", plan.total() <= plan.available}};
 }
 

@@ -3,6 +3,4 @@
 #include "cli/commands.h"
 #include "cli/system.h"
 
-int main(int argc, char** argv) {
-  return kvasir::cli::main_program({argv + 1, argv + argc});
-}
+int main(int argc, char** argv) { return kvasir::cli::main_program({argv + 1, argv + argc}); }

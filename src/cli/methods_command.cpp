@@ -23,10 +23,9 @@ int methods_command(const Options& options, Environment& environment) {
   std::vector<std::vector<std::string>> rows;
   for (const MethodRow& row : methods)
     rows.push_back({row.stage, row.name,
-                    row.capabilities.empty()
-                        ? row.description
-                        : fmt::format("{}; can: {}", row.description,
-                                      fmt::join(row.capabilities, ", "))});
+                    row.capabilities.empty() ? row.description
+                                             : fmt::format("{}; can: {}", row.description,
+                                                           fmt::join(row.capabilities, ", "))});
   environment.out->write(
       format_table({{"stage", false}, {"name", false}, {"what it does", false}}, rows));
   return kExitOk;

@@ -34,8 +34,8 @@ void refuse_extras(CLI::App& app, const CLI::App* command) {
       names.push_back(each->get_name());
     if (rest.front().starts_with("-"))
       refuse("kvasir", fmt::format("expected a command before '{}'", rest.front()));
-    refuse("kvasir", fmt::format("unknown command '{}'{}", rest.front(),
-                                 did_you_mean(rest.front(), names)));
+    refuse("kvasir",
+           fmt::format("unknown command '{}'{}", rest.front(), did_you_mean(rest.front(), names)));
   }
   const std::vector<std::string> rest = app.remaining(true);
   if (rest.empty()) return;
@@ -53,7 +53,8 @@ void check_run(const RunOptions& run) {
   const int ways = (run.questions.empty() ? 0 : 1) + (run.prompt ? 1 : 0) + (run.chat ? 1 : 0) +
                    (run.batch ? 1 : 0);
   if (ways > 1) refuse("kvasir run", "expected one of --ask, --prompt, --chat and --batch");
-  int standard_inputs = static_cast<int>(std::count(run.documents.begin(), run.documents.end(), "-"));
+  int standard_inputs =
+      static_cast<int>(std::count(run.documents.begin(), run.documents.end(), "-"));
   standard_inputs += (run.chat == "-") + (run.batch == "-");
   if (standard_inputs > 1) refuse("kvasir run", "standard input (-) can be read only once");
   if (run.prompt && run.prompt->empty() && run.documents.empty())

@@ -56,8 +56,8 @@ bool RunSession::read_ahead(std::vector<TokenId> prefix) {
   answers.drain(
       [&](size_t, const Event& event) {
         if (event.kind == Event::Kind::kProgress) progress.take(0, event);
-        if (event.kind == Event::Kind::kFinished &&
-            event.finish_reason == FinishReason::kError && event.error)
+        if (event.kind == Event::Kind::kFinished && event.finish_reason == FinishReason::kError &&
+            event.error)
           error = event.error;
       },
       *environment_.interrupts);
@@ -96,12 +96,12 @@ std::vector<SampleResult> RunSession::ask(std::vector<Question> questions) {
       const SampleResult& result = results[next_line];
       if (result.error && result.finish_reason == FinishReason::kError) return;
       progress.clear();
-      const AnswerJson line{.result = result,
-                            .load_seconds = engine_.info().load_seconds,
-                            .question = questions[next_line / samples].text,
-                            .sample = samples > 1 ? std::optional<int>(next_line % samples)
-                                                  : std::nullopt,
-                            .logprobs = generation.logprobs.has_value()};
+      const AnswerJson line{
+          .result = result,
+          .load_seconds = engine_.info().load_seconds,
+          .question = questions[next_line / samples].text,
+          .sample = samples > 1 ? std::optional<int>(next_line % samples) : std::nullopt,
+          .logprobs = generation.logprobs.has_value()};
       environment_.out->write(json_line(answer_json(line)));
     }
   };
@@ -153,8 +153,8 @@ void run_turns(RunSession& session, PromptMaker& prompts, const Options& options
     messages.push_back({"user", text});
     const int64_t max_tokens = run.generation.max_tokens;
     const int64_t reserve = reserve_for(turns - 1 - turn, max_tokens, prompts.limit());
-    const std::vector<SampleResult> results = session.ask(
-        {{.prompt = prompts.chat(messages, max_tokens, reserve), .text = text}});
+    const std::vector<SampleResult> results =
+        session.ask({{.prompt = prompts.chat(messages, max_tokens, reserve), .text = text}});
     // Of several samples the conversation goes on with the first.
     messages.push_back({"assistant", results.front().text});
   }

@@ -36,8 +36,9 @@ class LogitsFile {
   void add(std::span<const float> row) {
     if (error_) return;
     if (static_cast<int64_t>(row.size()) != columns_) {
-      error_ = Error(ErrorCode::kInternal,
-                     fmt::format("expected rows of {} logits, found {}", columns_, row.size()), path_);
+      error_ =
+          Error(ErrorCode::kInternal,
+                fmt::format("expected rows of {} logits, found {}", columns_, row.size()), path_);
       return;
     }
     if (const auto written = file_.write(std::as_bytes(row)); !written) error_ = written.error();
@@ -109,13 +110,14 @@ std::string score_text(const Score& score, int64_t window, const Options& option
       {"per token", fmt::format("{:.4f} ± {:.4f} nats", f.nll, f.error)},
       {"perplexity", fmt::format("{:.3f}", std::exp(f.nll))}};
   if (f.characters > 0)
-    pairs.emplace_back("per character",
-                       fmt::format("{:.4f} nats = {:.4f} bits ({} characters)", f.per_character,
-                                   f.per_character / std::numbers::ln2,
-                                   with_thousands(f.characters)));
+    pairs.emplace_back(
+        "per character",
+        fmt::format("{:.4f} nats = {:.4f} bits ({} characters)", f.per_character,
+                    f.per_character / std::numbers::ln2, with_thousands(f.characters)));
   if (score.kl_sum) {
     pairs.emplace_back("against", options.score.against_text);
-    pairs.emplace_back("KL divergence", fmt::format("{:.3g} ± {:.2g} nats per token", f.kl, f.kl_error));
+    pairs.emplace_back("KL divergence",
+                       fmt::format("{:.3g} ± {:.2g} nats per token", f.kl, f.kl_error));
   }
   return format_pairs(pairs);
 }
@@ -143,8 +145,7 @@ int score_command(const Options& options, Environment& environment) {
     throw Error(ErrorCode::kInvalidArgument,
                 fmt::format("expected at least 2 tokens to score, found {}", tokens.size()),
                 flags.ids ? *flags.ids : flags.file);
-  const int64_t window =
-      options.engine.context > 0 ? options.engine.context : info.max_positions;
+  const int64_t window = options.engine.context > 0 ? options.engine.context : info.max_positions;
 
   // From here on an interrupt must leave no half-written file, however often it comes.
   environment.interrupts->set_mode(Interrupts::Mode::kCount);
@@ -154,8 +155,7 @@ int score_command(const Options& options, Environment& environment) {
   Progress progress(environment.progress_options(), "scoring");
   Engine::ScoreOptions score_options{.context = window, .stages = flags.stages};
   score_options.against = flags.against;
-  if (logits)
-    score_options.on_logits = [&logits](std::span<const float> row) { logits->add(row); };
+  if (logits) score_options.on_logits = [&logits](std::span<const float> row) { logits->add(row); };
   score_options.on_progress = [&progress](int64_t done, int64_t total) {
     progress.update(done, total);
   };

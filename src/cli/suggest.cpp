@@ -38,8 +38,8 @@ std::string nearest(std::string_view word, std::span<const std::string> known) {
   const size_t dashes = word.find_first_not_of('-');
   if (dashes == std::string_view::npos || word.size() - dashes < 3) return {};
   for (const std::string& candidate : known)
-    if (candidate.starts_with(word) || (candidate.size() - dashes >= 3 && candidate.size() > dashes &&
-                                        word.starts_with(candidate)))
+    if (candidate.starts_with(word) || (candidate.size() - dashes >= 3 &&
+                                        candidate.size() > dashes && word.starts_with(candidate)))
       return candidate;
   return {};
 }

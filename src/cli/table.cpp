@@ -69,8 +69,7 @@ std::string format_table(const std::vector<Column>& columns,
       line += pad(row[i], widths[i], columns[i].right) + "  ";
     const std::vector<std::string> pieces = wrap(row.back(), widths.back());
     text += trimmed(line + pad(pieces.front(), widths.back(), columns.back().right)) + "\n";
-    for (size_t i = 1; i < pieces.size(); ++i)
-      text += std::string(before, ' ') + pieces[i] + "\n";
+    for (size_t i = 1; i < pieces.size(); ++i) text += std::string(before, ' ') + pieces[i] + "\n";
   }
   return text;
 }
@@ -85,9 +84,9 @@ std::string format_pairs(const std::vector<std::pair<std::string, std::string>>&
 }
 
 std::string closing_table(const std::vector<TableEntry>& entries, double load_seconds) {
-  const std::vector<Column> columns{{"#"},           {"prompt"},       {"cached"},
-                                    {"answer"},      {"prefill s"},    {"first s"},
-                                    {"tokens/s"},    {"computed"},     {"methods", false}};
+  const std::vector<Column> columns{{"#"},        {"prompt"},    {"cached"},
+                                    {"answer"},   {"prefill s"}, {"first s"},
+                                    {"tokens/s"}, {"computed"},  {"methods", false}};
   std::vector<std::vector<std::string>> rows;
   std::string remarks;
   int64_t read = 0, written = 0;
@@ -95,18 +94,18 @@ std::string closing_table(const std::vector<TableEntry>& entries, double load_se
   for (const TableEntry& entry : entries) {
     const SampleResult& result = *entry.result;
     const AttentionReport& attention = result.attention;
-    std::string methods = fmt::format("{} / {} / {}", attention.prefill, attention.compress,
-                                      attention.retrieve);
-    if (result.finish_reason == FinishReason::kCancelled) methods = "stopped; " + methods;
+    std::string methods =
+        fmt::format("{} / {} / {}", attention.prefill, attention.compress, attention.retrieve);
+    if (result.finish_reason == FinishReason::kCancelled)
+      methods.insert(0, std::string("stopped; "));
     const Timing& timing = result.timing;
     const bool has_rate = timing.decode_tokens_per_second > 0;
-    rows.push_back({entry.label, with_thousands(result.usage.prompt_tokens),
-                    with_thousands(result.usage.cached_tokens),
-                    with_thousands(result.usage.completion_tokens),
-                    fmt::format("{:.2f}", timing.prefill_seconds),
-                    fmt::format("{:.2f}", timing.ttft_seconds),
-                    has_rate ? fmt::format("{:.1f}", timing.decode_tokens_per_second) : "-",
-                    fmt::format("{:.1f} %", 100 * attention.computed_fraction), methods});
+    rows.push_back(
+        {entry.label, with_thousands(result.usage.prompt_tokens),
+         with_thousands(result.usage.cached_tokens), with_thousands(result.usage.completion_tokens),
+         fmt::format("{:.2f}", timing.prefill_seconds), fmt::format("{:.2f}", timing.ttft_seconds),
+         has_rate ? fmt::format("{:.1f}", timing.decode_tokens_per_second) : "-",
+         fmt::format("{:.1f} %", 100 * attention.computed_fraction), methods});
     if (!attention.fallback_reason.empty())
       remarks += fmt::format(" {}: {}\n", entry.label, attention.fallback_reason);
     written += result.usage.completion_tokens;
@@ -116,12 +115,12 @@ std::string closing_table(const std::vector<TableEntry>& entries, double load_se
       read_seconds += timing.prefill_seconds;
     }
   }
-  std::string text = "\n" + format_table(columns, rows) + remarks;
+  std::string text = fmt::format("\n{}{}", format_table(columns, rows), remarks);
   text += fmt::format(" loaded in {:.2f} s; {} tokens read", load_seconds, with_thousands(read));
   if (read_seconds > 0)
-    text += fmt::format(" in {:.2f} s ({} tokens/s)", read_seconds,
-                        with_thousands(static_cast<int64_t>(static_cast<double>(read) /
-                                                            read_seconds)));
+    text +=
+        fmt::format(" in {:.2f} s ({} tokens/s)", read_seconds,
+                    with_thousands(static_cast<int64_t>(static_cast<double>(read) / read_seconds)));
   return text + fmt::format("; {} tokens written\n", with_thousands(written));
 }
 

@@ -45,8 +45,7 @@ int tokenize_command(const Options& options, Environment& environment) {
   }
   std::vector<std::string> pieces;
   for (const TokenId id : ids) pieces.push_back(codec->piece(id));
-  environment.out->write(
-      json_line({{"tokens", ids.size()}, {"ids", ids}, {"pieces", pieces}}));
+  environment.out->write(json_line({{"tokens", ids.size()}, {"ids", ids}, {"pieces", pieces}}));
   return kExitOk;
 }
 
