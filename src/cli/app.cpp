@@ -1,0 +1,350 @@
+#include "cli/app.h"
+
+#include <fmt/format.h>
+
+#include <cmath>
+#include <limits>
+
+#include "cli/suggest.h"
+
+namespace kvasir::cli {
+namespace {
+
+constexpr int64_t kMany = std::numeric_limits<int64_t>::max();
+constexpr int64_t kManyInt = std::numeric_limits<int32_t>::max();
+
+std::string long_name(const std::string& names) {
+  const size_t at = names.find("--");
+  return at == std::string::npos ? names : names.substr(at, names.find(',', at) - at);
+}
+
+std::vector<std::string> split_choices(const std::string& text) {
+  std::vector<std::string> words;
+  for (size_t begin = 0; begin <= text.size();) {
+    const size_t end = std::min(text.find('|', begin), text.size());
+    words.push_back(text.substr(begin, end - begin));
+    begin = end + 1;
+  }
+  return words;
+}
+
+// Adds options to one command. Every value is read by our own parsers, so that errors name the
+// option, the expected and the found.
+class Adder {
+ public:
+  explicit Adder(CLI::App& app) : app_(app) {}
+
+  void group(std::string name) { group_ = std::move(name); }
+
+  template <class Apply>
+  CLI::Option* text(const std::string& names, const std::string& type, const std::string& help,
+                    Apply apply) {
+    auto* option = app_.add_option_function<std::string>(
+        names, [apply](const std::string& value) { apply(value); }, help);
+    option->type_name(type);
+    if (!group_.empty()) option->group(group_);
+    return option;
+  }
+
+  template <class Apply>
+  void texts(const std::string& names, const std::string& type, const std::string& help,
+             Apply apply) {
+    auto* option = app_.add_option_function<std::vector<std::string>>(
+        names,
+        [apply](const std::vector<std::string>& values) {
+          for (const std::string& value : values) apply(value);
+        },
+        help);
+    option->type_name(type)->type_size(1)->expected(1)->allow_extra_args(false)->take_all();
+    if (!group_.empty()) option->group(group_);
+  }
+
+  template <class Target>
+  void integer(const std::string& names, const std::string& help, Target& target, int64_t least,
+               int64_t most = kMany) {
+    text(names, "N", help, [&target, name = long_name(names), least, most](const std::string& v) {
+      target = static_cast<typename Value<Target>::type>(parse_integer(v, name, least, most));
+    });
+  }
+
+  // `least` < value where open, otherwise <=; value <= most.
+  void number(const std::string& names, const std::string& help, std::optional<double>& target,
+              double least, bool open, double most = std::numeric_limits<double>::infinity()) {
+    text(names, "X", help, [&target, name = long_name(names), least, open, most](const auto& v) {
+      const double value = parse_number(v, name);
+      if (value < least || (open && value == least) || value > most)
+        throw Error(ErrorCode::kInvalidArgument,
+                    std::isinf(most) ? fmt::format("expected {} {}, found {}",
+                                                   open ? "more than" : "at least", least, v)
+                                     : fmt::format("expected {} {} and at most {}, found {}",
+                                                   open ? "more than" : "at least", least, most, v),
+                    name);
+      target = value;
+    });
+  }
+
+  template <class Target>
+  void choice(const std::string& names, const std::string& words, const std::string& help,
+              Target& target) {
+    text(names, words, help, [&target, name = long_name(names), words](const std::string& v) {
+      target = choose(name, v, split_choices(words));
+    });
+  }
+
+  void flag(const std::string& names, const std::string& help, bool& target) {
+    auto* option = app_.add_flag(names, target, help);
+    if (!group_.empty()) option->group(group_);
+  }
+
+ private:
+  template <class T>
+  struct Value {
+    using type = T;
+  };
+  template <class T>
+  struct Value<std::optional<T>> {
+    using type = T;
+  };
+
+  CLI::App& app_;
+  std::string group_;
+};
+
+void add_model(Adder& add, EngineOptions& engine) {
+  add.group("Model");
+  add.text("-m,--model", "DIR", "model folder as Hugging Face writes it",
+           [&engine](const std::string& value) { engine.model = value; });
+}
+
+void add_engine(Adder& add, EngineOptions& engine) {
+  add.choice("--device", "auto|cpu|cuda", "where the model runs (default: auto)", engine.device);
+  add.choice("--dtype", "auto|f32|bf16|f16",
+             "number format of weights and KV (default: auto, what the CPU computes in)",
+             engine.dtype);
+  add.integer("--threads", "CPU threads (default: all that the process may use)", engine.threads, 1,
+              4096);
+}
+
+void add_stages(Adder& add, StageChoice& stages) {
+  add.group("Methods (kvasir methods lists them)");
+  const auto stage = [&add](const std::string& name, MethodChoice& target,
+                            const std::string& help) {
+    add.text(name, "NAME[:KEY=VALUE,...]", help,
+             [&target, name](const std::string& value) { target = parse_method(value, name); });
+  };
+  stage("--prefill", stages.prefill, "what a prompt's queries attend to (default: dense)");
+  stage("--compress", stages.compress, "how keys and values are stored (default: plain)");
+  stage("--retrieve", stages.retrieve, "what a decode step attends to (default: dense)");
+}
+
+void add_generation(Adder& add, GenerationOptions& generation) {
+  add.group("Answer");
+  add.integer("-n,--max-tokens", "longest answer, in tokens (default: 256)", generation.max_tokens,
+              1);
+  add.texts("--stop", "TEXT", "end the answer before this text; repeatable",
+            [&generation](const std::string& value) {
+              if (value.empty())
+                throw Error(ErrorCode::kInvalidArgument, "expected a text, found an empty one",
+                            "--stop");
+              generation.stop.push_back(value);
+            });
+  add.texts("--stop-token", "ID", "end the answer at this token; repeatable",
+            [&generation](const std::string& value) {
+              generation.stop_tokens.push_back(
+                  static_cast<TokenId>(parse_integer(value, "--stop-token", 0, kManyInt)));
+            });
+  add.flag("--ignore-end", "go on after the model's end token", generation.ignore_end);
+  add.integer("--samples", "answers to each question (default: 1)", generation.samples, 1, 1024);
+  add.integer("--logprobs", "log-probabilities of each token and of N others (with --json)",
+              generation.logprobs, 0, 1000);
+
+  add.group("Sampling (defaults: the model folder's, else greedy)");
+  add.number("--temperature", "0 = greedy", generation.temperature, 0, false);
+  add.integer("--top-k", "of the N most likely tokens; 0 = all", generation.top_k, 0);
+  add.number("--top-p", "of the most likely tokens that make up this share", generation.top_p, 0,
+             true, 1);
+  add.number("--min-p", "of tokens at least this likely, relative to the likeliest",
+             generation.min_p, 0, false, 1);
+  add.number("--repetition-penalty", "over prompt and answer; 1 = off",
+             generation.repetition_penalty, 0, true);
+  constexpr double kLowest = std::numeric_limits<double>::lowest();
+  add.number("--presence-penalty", "over the answer; 0 = off", generation.presence_penalty, kLowest,
+             false);
+  add.number("--frequency-penalty", "over the answer; 0 = off", generation.frequency_penalty,
+             kLowest, false);
+  add.integer("--seed", "of the random numbers (default: 0)", generation.seed, 0);
+}
+
+void add_run(CLI::App& app, Options& options) {
+  Adder add(app);
+  RunOptions& run = options.run;
+  add_model(add, options.engine);
+  add_engine(add, options.engine);
+
+  add.group("Text");
+  add.texts("-d,--document", "FILE|-", "text to read; several are joined; PDF where pdftotext is",
+            [&run](const std::string& value) { run.documents.push_back(value); });
+  add.choice("--document-role", "system|user", "message that holds the document (default: system)",
+             run.document_role);
+  add.texts("-a,--ask", "TEXT", "a question; repeatable; none on a terminal: a dialogue",
+            [&run](const std::string& value) { run.questions.push_back(value); });
+  add.text("--as", "turns|requests",
+           "questions as one conversation, or each alone behind the document (default: turns)",
+           [&run](const std::string& value) {
+             run.as_requests = choose("--as", value, split_choices("turns|requests")) == "requests";
+           });
+  add.text("--prompt", "TEXT", "continue this text as it is, without the chat template",
+           [&run](const std::string& value) { run.prompt = value; });
+  add.text("--chat", "FILE", "JSON list of messages {role, content} to answer",
+           [&run](const std::string& value) { run.chat = value; });
+  add.text("--batch", "FILE", "JSON lines, one request each, run side by side",
+           [&run](const std::string& value) { run.batch = value; });
+  add.choice("--fit", "error|middle|tail",
+             "too long for the context: refuse, drop the document's middle, or keep its end "
+             "(default: error)",
+             run.fit);
+
+  add_generation(add, run.generation);
+  add_stages(add, run.generation.stages);
+
+  add.group("Engine");
+  add.integer("--context", "tokens of KV to plan for (default: the model's maximum)",
+              options.engine.context, 1);
+  add.integer("--chunk", "prompt tokens in one step (default: 1024)", options.engine.chunk, 1,
+              1 << 20);
+  add.integer("--max-sequences", "answers running at once (default: 64)",
+              options.engine.max_sequences, 1, 1 << 20);
+  add.flag("--deterministic", "bit-equal results whatever runs beside",
+           options.engine.deterministic);
+  add.group("Output");
+  add.flag("--json", "one JSON object a question on stdout and nothing else", options.json);
+  add.flag("--dry-run", "print the resolved options and the memory plan; load nothing",
+           options.dry_run);
+}
+
+void add_score(CLI::App& app, Options& options) {
+  Adder add(app);
+  ScoreCommandOptions& score = options.score;
+  add.text("FILE", "", "text to score, or -", [&score](const std::string& v) { score.file = v; });
+  add_model(add, options.engine);
+  add_engine(add, options.engine);
+  add.group("Scoring");
+  add.text("--ids", "FILE", "token ids apart by white space, instead of text; no tokenizer needed",
+           [&score](const std::string& v) { score.ids = v; });
+  add.integer("--context", "score in windows of N tokens (default: the model's maximum)",
+              options.engine.context, 2);
+  add.text("--against", "STAGE=NAME[:KEY=VALUE,...][;...]",
+           "also score with these methods and give the KL divergence from the first",
+           [&score](const std::string& v) {
+             score.against = parse_stages(v, "--against");
+             score.against_text = v;
+           });
+  add.text("--dump-logits", "OUT.safetensors", "write all logits [tokens, vocabulary] f32",
+           [&score](const std::string& v) { score.dump_logits = v; });
+  add_stages(add, score.stages);
+  add.group("Engine");
+  add.integer("--chunk", "tokens in one step (default: 1024)", options.engine.chunk, 1, 1 << 20);
+  add.flag("--deterministic", "bit-equal results whatever the window",
+           options.engine.deterministic);
+  add.group("Output");
+  add.flag("--json", "one JSON object on stdout", options.json);
+}
+
+void add_info(CLI::App& app, Options& options) {
+  Adder add(app);
+  add_model(add, options.engine);
+  add_engine(add, options.engine);
+  add.group("Memory plan");
+  add.integer("--context", "tokens of one sequence (default: the model's maximum)",
+              options.engine.context, 1);
+  add.integer("--sequences", "sequences of that length at once (default: 1)", options.sequences, 1,
+              1 << 20);
+  add.integer("--chunk", "prompt tokens in one step (default: 1024)", options.engine.chunk, 1,
+              1 << 20);
+  add.group("Output");
+  add.flag("--json", "one JSON object on stdout", options.json);
+}
+
+void add_tokenize(CLI::App& app, Options& options) {
+  Adder add(app);
+  TokenizeOptions& tokenize = options.tokenize;
+  add.text("FILE", "", "text, or ids with --decode; - = standard input (default: -)",
+           [&tokenize](const std::string& v) { tokenize.file = v; });
+  add_model(add, options.engine);
+  add.group("Tokens");
+  add.flag("--no-special", "add no special tokens; with --decode: leave them out of the text",
+           tokenize.no_special);
+  add.flag("--decode", "read ids and print their text", tokenize.decode);
+  add.group("Output");
+  add.flag("--json", "one JSON object: tokens, ids, pieces", options.json);
+}
+
+void add_bench(CLI::App& app, Options& options) {
+  Adder add(app);
+  BenchFlags& bench = options.bench;
+  add.text("WHAT", "prefill|decode|tokenizer|load", "what to measure", [&bench](const auto& v) {
+    bench.what = choose("bench", v, split_choices("prefill|decode|tokenizer|load"));
+  });
+  add_model(add, options.engine);
+  add.integer("--threads", "CPU threads (default: all that the process may use)",
+              options.engine.threads, 1, 4096);
+  add.group("Measurement");
+  add.choice("--shape", "1b", "a 1B Llama shape with random weights instead of the model",
+             bench.shape);
+  add.text("--lengths", "N,...", "tokens, apart by commas (default: a sweep)",
+           [&bench](const std::string& value) {
+             std::string_view rest = value;
+             while (true) {
+               const size_t end = rest.find(',');
+               bench.lengths.push_back(
+                   parse_integer(rest.substr(0, end), "--lengths", 1, int64_t{1} << 40));
+               if (end == std::string_view::npos) return;
+               rest.remove_prefix(end + 1);
+             }
+           });
+  add.text("-d,--document", "FILE", "text for the tokenizer",
+           [&bench](const std::string& v) { bench.document = v; });
+  add.integer("--repetitions", "at least (default: 5)", bench.repetitions, 1, 1000000);
+  add.group("Output");
+  add.flag("--json", "one JSON object on stdout", options.json);
+  add.text("--record", "FILE", "also write the JSON here",
+           [&bench](const std::string& v) { bench.record = v; });
+}
+
+CLI::App& add_command(CLI::App& app, const char* name, const char* help) {
+  CLI::App& command = *app.add_subcommand(name, help);
+  command.allow_extras();
+  command.set_help_flag("-h,--help", "show this help");
+  return command;
+}
+
+}  // namespace
+
+std::vector<std::string> option_choices(const CLI::Option& option) {
+  const std::string type = option.get_type_name();
+  if (type.find('|') == std::string::npos || type == "FILE|-") return {};
+  return split_choices(type);
+}
+
+std::unique_ptr<CLI::App> build_app(Options& options) {
+  auto app = std::make_unique<CLI::App>("long-context engine: read once, ask often", "kvasir");
+  app->allow_extras();
+  app->set_help_flag("-h,--help", "show this help");
+  app->add_flag_callback("--version", [] {}, "show the version");
+  add_run(add_command(*app, "run", "read documents, answer questions"), options);
+  add_score(add_command(*app, "score", "likelihood of a text; divergence between methods"),
+            options);
+  add_info(add_command(*app, "info", "a model's architecture, memory plan and kernels"), options);
+  add_tokenize(add_command(*app, "tokenize", "text to token ids and back"), options);
+  CLI::App& methods =
+      add_command(*app, "methods", "the methods of each stage and what they can do");
+  Adder(methods).flag("--json", "one JSON object on stdout", options.json);
+  add_bench(add_command(*app, "bench", "measure speed"), options);
+  CLI::App& completion = add_command(*app, "completion", "print a shell completion script");
+  Adder(completion).text("SHELL", "bash", "the shell", [](const std::string& value) {
+    choose("completion", value, split_choices("bash"));
+  });
+  return app;
+}
+
+}  // namespace kvasir::cli

@@ -1,0 +1,118 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "cli/app.h"
+#include "cli/exit_codes.h"
+#include "cli/suggest.h"
+
+#ifndef KVASIR_VERSION
+#error "KVASIR_VERSION: the build defines it"
+#endif
+
+namespace kvasir::cli {
+namespace {
+
+[[noreturn]] void refuse(std::string_view what, std::string message) {
+  throw Error(ErrorCode::kInvalidArgument, std::move(message), std::string(what));
+}
+
+std::vector<std::string> option_names(const CLI::App& app) {
+  std::vector<std::string> names;
+  for (const CLI::Option* option : app.get_options())
+    for (const std::string& name : option->get_lnames()) names.push_back("--" + name);
+  return names;
+}
+
+// Everything that is left over is a mistake: name it, and what was probably meant.
+void refuse_extras(CLI::App& app, const CLI::App* command) {
+  if (command == nullptr) {
+    const std::vector<std::string> rest = app.remaining(true);
+    if (rest.empty()) refuse("kvasir", "expected a command; kvasir --help lists them");
+    std::vector<std::string> names;
+    for (const CLI::App* each : app.get_subcommands([](CLI::App*) { return true; }))
+      names.push_back(each->get_name());
+    if (rest.front().starts_with("-"))
+      refuse("kvasir", fmt::format("expected a command before '{}'", rest.front()));
+    refuse("kvasir",
+           fmt::format("unknown command '{}'{}", rest.front(), did_you_mean(rest.front(), names)));
+  }
+  const std::vector<std::string> rest = app.remaining(true);
+  if (rest.empty()) return;
+  const std::string name = "kvasir " + command->get_name();
+  const auto flag = std::find_if(rest.begin(), rest.end(), [](const std::string& word) {
+    return word.size() > 1 && word.front() == '-';
+  });
+  if (flag == rest.end()) refuse(name, fmt::format("unexpected argument '{}'", rest.front()));
+  const std::string word = flag->substr(0, flag->find('='));
+  refuse(name,
+         fmt::format("unknown option '{}'{}", word, did_you_mean(word, option_names(*command))));
+}
+
+void check_run(const RunOptions& run) {
+  const int ways = (run.questions.empty() ? 0 : 1) + (run.prompt ? 1 : 0) + (run.chat ? 1 : 0) +
+                   (run.batch ? 1 : 0);
+  if (ways > 1) refuse("kvasir run", "expected one of --ask, --prompt, --chat and --batch");
+  int standard_inputs =
+      static_cast<int>(std::count(run.documents.begin(), run.documents.end(), "-"));
+  standard_inputs += (run.chat == "-") + (run.batch == "-");
+  if (standard_inputs > 1) refuse("kvasir run", "standard input (-) can be read only once");
+  if (run.prompt && run.prompt->empty() && run.documents.empty())
+    refuse("--prompt", "expected a text, found an empty one");
+  for (const std::string& question : run.questions)
+    if (question.empty()) refuse("--ask", "expected a question, found an empty text");
+}
+
+void check(const Options& options, const std::string& name) {
+  const bool needs_model = options.command != Command::kMethods &&
+                           options.command != Command::kCompletion &&
+                           !(options.command == Command::kBench && !options.bench.shape.empty());
+  if (needs_model && options.engine.model.empty())
+    refuse(name, "expected --model DIR, the folder of a model");
+  if (options.command == Command::kRun) check_run(options.run);
+  if (options.command == Command::kScore &&
+      options.score.file.empty() == !options.score.ids.has_value())
+    refuse(name, "expected a FILE of text or --ids FILE, and not both");
+  if (options.command == Command::kBench && options.bench.what.empty())
+    refuse(name, "expected what to measure: prefill, decode, tokenizer or load");
+}
+
+}  // namespace
+
+Parsed parse_arguments(std::span<const std::string> arguments, int width) {
+  Parsed parsed;
+  Options& options = parsed.options;
+  const std::unique_ptr<CLI::App> app = build_app(options);
+  std::vector<std::string> reversed(arguments.rbegin(), arguments.rend());
+  const auto commands = app->get_subcommands([](CLI::App*) { return true; });
+  const auto chosen = [&]() -> CLI::App* {
+    const auto list = app->get_subcommands();
+    return list.empty() ? nullptr : list.front();
+  };
+  try {
+    app->parse(std::move(reversed));
+  } catch (const CLI::CallForHelp&) {
+    const CLI::App* command = chosen();
+    parsed.text = help_text(command ? *command : *app, width);
+    return parsed;
+  } catch (const CLI::ParseError& error) {
+    const CLI::App* command = chosen();
+    refuse(command ? "kvasir " + command->get_name() : "kvasir", error.what());
+  }
+  if (app->count("--version") > 0) {
+    parsed.text = "kvasir " KVASIR_VERSION "\n";
+    return parsed;
+  }
+  CLI::App* command = chosen();
+  refuse_extras(*app, command);
+  const auto place = std::find(commands.begin(), commands.end(), command);
+  options.command = static_cast<Command>(place - commands.begin());
+  check(options, "kvasir " + command->get_name());
+  if (options.command == Command::kCompletion) {
+    if (command->count("SHELL") == 0) refuse("kvasir completion", "expected a shell: bash");
+    parsed.text = completion_script(*app);
+  }
+  return parsed;
+}
+
+}  // namespace kvasir::cli

@@ -1,0 +1,124 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <new>
+
+#include "cli/commands.h"
+#include "cli/exit_codes.h"
+#include "cli/json_lines.h"
+#include "cli/suggest.h"
+#include "cli/unicode.h"
+
+namespace kvasir::cli {
+namespace {
+
+int dispatch(const Options& options, Environment& environment) {
+  switch (options.command) {
+    case Command::kRun:
+      return run_command(options, environment);
+    case Command::kScore:
+      return score_command(options, environment);
+    case Command::kInfo:
+      return info_command(options, environment);
+    case Command::kTokenize:
+      return tokenize_command(options, environment);
+    case Command::kMethods:
+      return methods_command(options, environment);
+    case Command::kBench:
+      return bench_command(options, environment);
+    case Command::kCompletion:
+      break;  // its text is all there is
+  }
+  throw Error(ErrorCode::kInternal, "a command without a function");
+}
+
+// Error messages are one line, whatever a file name or a parser put into them.
+std::string one_line(std::string text) {
+  std::replace(text.begin(), text.end(), '\n', ' ');
+  std::replace(text.begin(), text.end(), '\r', ' ');
+  return text;
+}
+
+int report(const Error& error, bool json, Environment& environment) {
+  environment.say(fmt::format("kvasir: error: {}\n", one_line(error.what())));
+  if (json && error.code() != ErrorCode::kIo) {
+    try {
+      environment.out->write(json_line({{"error", error_json(error)}}));
+    } catch (const Error&) {
+      // Said on stderr already.
+    }
+  }
+  if (error.code() == ErrorCode::kCancelled && environment.interrupts->pending())
+    return environment.interrupts->exit_status();
+  return exit_code(error.code());
+}
+
+}  // namespace
+
+int run_program(const std::vector<std::string>& arguments, Environment& environment) {
+  // Known before parsing, so that wrong use is an object as well.
+  bool json = std::find(arguments.begin(), arguments.end(), "--json") != arguments.end();
+  try {
+    if (arguments.empty()) {
+      const std::vector<std::string> help{"--help"};
+      environment.say(*parse_arguments(help, environment.width).text);
+      return kExitUsage;
+    }
+    const Parsed parsed = parse_arguments(arguments, environment.width);
+    if (parsed.text) {
+      environment.out->write(*parsed.text);
+      return kExitOk;
+    }
+    json = parsed.options.json;
+    return dispatch(parsed.options, environment);
+  } catch (const Error& error) {
+    return report(error, json, environment);
+  } catch (const std::bad_alloc&) {
+    return report(Error(ErrorCode::kResourceExhausted, "out of memory"), json, environment);
+  } catch (const std::exception& error) {
+    return report(Error(ErrorCode::kInternal, error.what(), "unexpected"), json, environment);
+  }
+}
+
+std::unique_ptr<Engine> load_engine(const EngineOptions& options, Environment& environment) {
+  Progress progress(environment.progress_options(), "loading", Progress::Unit::kBytes);
+  EngineOptions with_progress = options;
+  with_progress.on_load_progress = [&progress](int64_t done, int64_t total) {
+    progress.update(done, total);
+  };
+  return Engine::load(with_progress);
+}
+
+std::string read_text(const std::string& path, Environment& environment) {
+  std::string text = environment.read_document(path).value();
+  const std::string name = path == "-" ? "standard input" : path;
+  if (const auto place = invalid_utf8_at(text))
+    throw Error(ErrorCode::kMalformed,
+                fmt::format("expected UTF-8 text, found an invalid byte 0x{:02x} at offset {}; "
+                            "convert it first (iconv)",
+                            static_cast<unsigned char>(text[*place]), *place),
+                name);
+  if (text.find_first_not_of(" \t\r\n") == std::string::npos)
+    throw Error(ErrorCode::kMalformed, "expected text, found an empty document", name);
+  return text;
+}
+
+void check_methods(const StageChoice& stages, const Environment& environment) {
+  const std::vector<MethodRow> rows = environment.methods();
+  const auto check = [&rows](const char* stage, const std::string& name) {
+    std::vector<std::string> known;
+    for (const MethodRow& row : rows)
+      if (row.stage == stage) known.push_back(row.name);
+    if (std::find(known.begin(), known.end(), name) != known.end()) return;
+    std::string list;
+    for (const std::string& each : known) list += (list.empty() ? "" : ", ") + each;
+    throw Error(ErrorCode::kNotFound,
+                fmt::format("no method '{}'; there is {}{}", name, list, did_you_mean(name, known)),
+                fmt::format("--{}", stage));
+  };
+  check("prefill", stages.prefill.name);
+  check("compress", stages.compress.name);
+  check("retrieve", stages.retrieve.name);
+}
+
+}  // namespace kvasir::cli

@@ -1,0 +1,127 @@
+#include "cli/table.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+
+#include "base/progress.h"
+#include "cli/unicode.h"
+
+namespace kvasir::cli {
+namespace {
+
+size_t columns_of(const std::string& text) { return static_cast<size_t>(count_code_points(text)); }
+
+std::string pad(const std::string& text, size_t width, bool right) {
+  const size_t used = columns_of(text);
+  const std::string space(width > used ? width - used : 0, ' ');
+  return right ? space + text : text + space;
+}
+
+// Pieces of at most `width` columns, broken at spaces where there are any.
+std::vector<std::string> wrap(const std::string& text, size_t width) {
+  std::vector<std::string> lines;
+  std::string rest = text;
+  while (columns_of(rest) > width) {
+    size_t cut = rest.rfind(' ', width);
+    if (cut == std::string::npos || cut == 0) {
+      cut = width;
+      while (cut < rest.size() && (static_cast<unsigned char>(rest[cut]) & 0xc0) == 0x80) ++cut;
+    }
+    lines.push_back(rest.substr(0, cut));
+    rest.erase(0, rest.find_first_not_of(' ', cut));
+  }
+  lines.push_back(rest);
+  return lines;
+}
+
+std::string trimmed(std::string line) {
+  line.erase(line.find_last_not_of(' ') + 1);
+  return line;
+}
+
+}  // namespace
+
+std::string format_table(const std::vector<Column>& columns,
+                         const std::vector<std::vector<std::string>>& rows, size_t width) {
+  std::vector<size_t> widths;
+  for (const Column& column : columns) widths.push_back(columns_of(column.head));
+  for (const auto& row : rows)
+    for (size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], columns_of(row[i]));
+  size_t before = 1;
+  for (size_t i = 0; i + 1 < widths.size(); ++i) before += widths[i] + 2;
+  const size_t last = width > before + 12 ? width - before : 12;
+  widths.back() = std::min(widths.back(), last);
+
+  std::string head = " ";
+  size_t rule = 0;
+  for (size_t i = 0; i < columns.size(); ++i) {
+    head += pad(columns[i].head, widths[i], columns[i].right);
+    if (i + 1 < columns.size()) head += "  ";
+    rule += widths[i] + (i > 0 ? 2 : 0);
+  }
+  std::string text = trimmed(head) + "\n ";
+  for (size_t i = 0; i < rule; ++i) text += "─";
+  text += "\n";
+  for (const auto& row : rows) {
+    std::string line = " ";
+    for (size_t i = 0; i + 1 < row.size(); ++i)
+      line += pad(row[i], widths[i], columns[i].right) + "  ";
+    const std::vector<std::string> pieces = wrap(row.back(), widths.back());
+    text += trimmed(line + pad(pieces.front(), widths.back(), columns.back().right)) + "\n";
+    for (size_t i = 1; i < pieces.size(); ++i) text += std::string(before, ' ') + pieces[i] + "\n";
+  }
+  return text;
+}
+
+std::string format_pairs(const std::vector<std::pair<std::string, std::string>>& pairs) {
+  size_t width = 0;
+  for (const auto& [name, value] : pairs) width = std::max(width, columns_of(name));
+  std::string text;
+  for (const auto& [name, value] : pairs)
+    text += trimmed("  " + pad(name, width, false) + "  " + value) + "\n";
+  return text;
+}
+
+std::string closing_table(const std::vector<TableEntry>& entries, double load_seconds) {
+  const std::vector<Column> columns{{"#"},        {"prompt"},    {"cached"},
+                                    {"answer"},   {"prefill s"}, {"first s"},
+                                    {"tokens/s"}, {"computed"},  {"methods", false}};
+  std::vector<std::vector<std::string>> rows;
+  std::string remarks;
+  int64_t read = 0, written = 0;
+  double read_seconds = 0;
+  for (const TableEntry& entry : entries) {
+    const SampleResult& result = *entry.result;
+    const AttentionReport& attention = result.attention;
+    std::string methods =
+        fmt::format("{} / {} / {}", attention.prefill, attention.compress, attention.retrieve);
+    if (result.finish_reason == FinishReason::kCancelled)
+      methods.insert(0, std::string("stopped; "));
+    const Timing& timing = result.timing;
+    const bool has_rate = timing.decode_tokens_per_second > 0;
+    rows.push_back(
+        {entry.label, with_thousands(result.usage.prompt_tokens),
+         with_thousands(result.usage.cached_tokens), with_thousands(result.usage.completion_tokens),
+         fmt::format("{:.2f}", timing.prefill_seconds), fmt::format("{:.2f}", timing.ttft_seconds),
+         has_rate ? fmt::format("{:.1f}", timing.decode_tokens_per_second) : "-",
+         fmt::format("{:.1f} %", 100 * attention.computed_fraction), methods});
+    if (!attention.fallback_reason.empty())
+      remarks += fmt::format(" {}: {}\n", entry.label, attention.fallback_reason);
+    written += result.usage.completion_tokens;
+    // Samples share one reading of the prompt.
+    if (entry.label.find('.') == std::string::npos || entry.label.ends_with(".1")) {
+      read += result.usage.prompt_tokens - result.usage.cached_tokens;
+      read_seconds += timing.prefill_seconds;
+    }
+  }
+  std::string text = fmt::format("\n{}{}", format_table(columns, rows), remarks);
+  text += fmt::format(" loaded in {:.2f} s; {} tokens read", load_seconds, with_thousands(read));
+  if (read_seconds > 0)
+    text +=
+        fmt::format(" in {:.2f} s ({} tokens/s)", read_seconds,
+                    with_thousands(static_cast<int64_t>(static_cast<double>(read) / read_seconds)));
+  return text + fmt::format("; {} tokens written\n", with_thousands(written));
+}
+
+}  // namespace kvasir::cli
