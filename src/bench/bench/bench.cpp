@@ -1,0 +1,271 @@
+#include "bench/bench.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cmath>
+#include <ostream>
+#include <random>
+
+#include "base/file.h"
+#include "bench/harness.h"
+#include "bench/model_bench.h"
+#include "bench/yardsticks.h"
+#include "kernels/paged_attention/paged_attention.h"
+#include "text/tokenizer.h"
+
+namespace kvasir::bench {
+namespace {
+
+std::vector<int64_t> lengths_or(const BenchOptions& options, std::vector<int64_t> fallback) {
+  return options.lengths.empty() ? fallback : options.lengths;
+}
+
+formats::ModelConfig model_config(const BenchOptions& options) {
+  return options.shape.empty() ? formats::load_model_config(options.model).value()
+                               : named_shape(options.shape);
+}
+
+std::shared_ptr<models::WeightSource> model_source(const BenchOptions& options) {
+  if (!options.shape.empty()) return nullptr;
+  return std::make_shared<models::FileWeights>(formats::WeightFiles::open(options.model).value());
+}
+
+std::string model_label(const BenchOptions& options) {
+  return options.shape.empty() ? options.model.filename().string() : options.shape + " (random)";
+}
+
+// Pages of random bf16 keys and values for one sequence and queries for its last rows.
+class AttentionCase {
+ public:
+  AttentionCase(ThreadPool& pool, int q_heads, int kv_heads, int head_dim, int64_t length,
+                int64_t rows)
+      : pool_(pool), q_heads_(q_heads), length_(length), rows_(rows) {
+    const DType dtype = DType::kBF16;
+    const int64_t pages = (length + kernels::kPageTokens - 1) / kernels::kPageTokens;
+    const int64_t page_bytes = kernels::PagePool::plain_page_bytes(dtype, kv_heads, head_dim);
+    kv_ = Memory(static_cast<size_t>(pages * page_bytes));
+    q_ = Memory(static_cast<size_t>(rows * q_heads * head_dim * 2));
+    out_ = Memory(q_.bytes());
+    fill(kv_, 1);
+    fill(q_, 2);
+    table_.resize(pages);
+    for (int64_t i = 0; i < pages; ++i) table_[i] = static_cast<uint32_t>(i);
+    span_ = {.rows = rows, .query_offset = length - rows, .page_table = table_.data()};
+    const kernels::AttentionDesc desc{
+        .dtype = dtype, .q_heads = q_heads, .kv_heads = kv_heads, .head_dim = head_dim};
+    workspace_ = Memory(kernels::attention_workspace_bytes(desc, rows, 1, length, pool.size()));
+    args_ = {.q = q_.data(),
+             .q_row_stride = int64_t{q_heads} * head_dim,
+             .out = out_.data(),
+             .pages = {.base = kv_.data(),
+                       .page_bytes = page_bytes,
+                       .dtype = dtype,
+                       .kv_heads = kv_heads,
+                       .head_dim = head_dim},
+             .q_heads = q_heads,
+             .scale = 1 / std::sqrt(static_cast<float>(head_dim)),
+             .spans = {&span_, 1},
+             .workspace = workspace_.data()};
+  }
+
+  void run() { kernels::run_attention({.pool = pool_}, args_); }
+  double flops() const {
+    const double rows = static_cast<double>(rows_);
+    const double pairs = rows * static_cast<double>(length_ - rows_) + rows * (rows + 1) / 2;
+    return 4.0 * q_heads_ * args_.pages.head_dim * pairs;
+  }
+  double kv_bytes() const { return static_cast<double>(kv_.bytes()); }
+
+ private:
+  static void fill(Memory& memory, uint32_t seed) {
+    std::mt19937 random(seed);
+    std::normal_distribution<float> normal;
+    std::vector<bf16_t> values(4096);
+    for (bf16_t& value : values) value = f32_to_bf16(normal(random));
+    auto* out = reinterpret_cast<bf16_t*>(memory.data());
+    for (size_t i = 0; i < memory.bytes() / 2; ++i) out[i] = values[(i * 31 + i / 4096) % 4096];
+  }
+
+  ThreadPool& pool_;
+  int q_heads_;
+  int64_t length_, rows_;
+  Memory kv_, q_, out_, workspace_;
+  std::vector<uint32_t> table_;
+  kernels::AttentionSpan span_;
+  kernels::AttentionArgs args_;
+};
+
+void attention_prefill(const BenchOptions& options, ThreadPool& pool, Report& report,
+                       std::ostream& progress) {
+  for (const int head_dim : {64, 128}) {
+    for (const int64_t length : lengths_or(options, {8192, 16384, 32768, 65536})) {
+      progress << fmt::format("attention, head_dim {}, {} tokens\n", head_dim, length);
+      constexpr int kQueryHeads = 6, kKvHeads = 2;
+      AttentionCase ours(pool, kQueryHeads, kKvHeads, head_dim, length, length);
+      const Timing timing = measure(options.repetitions, [&] { ours.run(); });
+      const double rate = ours.flops() / timing.median_seconds;
+      const double theirs = libtorch_attention_rate(kQueryHeads, length, head_dim);
+      report.lines.push_back({fmt::format("attention d{} {}", head_dim, length),
+                              timing,
+                              {{"GFLOP/s", rate / 1e9},
+                               {"libtorch GFLOP/s", theirs / 1e9},
+                               {"x libtorch", rate / theirs}}});
+    }
+  }
+}
+
+Report prefill(const BenchOptions& options, ThreadPool& pool, std::ostream& progress) {
+  Report report{"prefill, " + model_label(options), {}};
+  attention_prefill(options, pool, report, progress);
+  const double gemm = libtorch_gemm_rate(2048, 2048, 2048);
+  report.lines.push_back({"libtorch GEMM 2048x2048x2048", {}, {{"GFLOP/s", gemm / 1e9}}});
+  const std::vector<int64_t> lengths =
+      lengths_or(options, options.shape.empty() ? std::vector<int64_t>{512, 4096, 16384}
+                                                : std::vector<int64_t>{512, 2048, 4096});
+  const int64_t longest = *std::max_element(lengths.begin(), lengths.end());
+  progress << "loading " << model_label(options) << "\n";
+  ModelBench model(pool, model_config(options), model_source(options), longest, 1024);
+  const formats::ModelConfig& config = model.weights().config;
+  for (const int64_t length : lengths) {
+    progress << fmt::format("model prefill, {} tokens\n", length);
+    const Timing timing = measure(options.repetitions, [&] { model.prefill(length); });
+    const double tokens = static_cast<double>(length);
+    const double products = model.prefill_gemm_flops_per_token() * tokens;
+    const double attention =
+        4.0 * static_cast<double>(config.num_layers * config.num_q_heads * config.head_dim) *
+        tokens * (tokens + 1) / 2;
+    report.lines.push_back(
+        {fmt::format("model {}", length),
+         timing,
+         {{"tokens/s", tokens / timing.median_seconds},
+          {"GFLOP/s", (products + attention) / timing.median_seconds / 1e9},
+          {"of libtorch GEMM", (products + attention) / timing.median_seconds / gemm}}});
+  }
+  return report;
+}
+
+Report decode(const BenchOptions& options, ThreadPool& pool, std::ostream& progress) {
+  Report report{"decode, " + model_label(options), {}};
+  const double memory = read_bandwidth(pool, int64_t{1} << 30);
+  report.lines.push_back({"memory read, 1 GiB", {}, {{"GB/s", memory / 1e9}}});
+  for (const auto& [q_heads, kv_heads, head_dim] :
+       {std::tuple{6, 2, 64}, std::tuple{32, 8, 64}, std::tuple{32, 8, 128}}) {
+    progress << fmt::format("attention, {}/{} heads of {}, 65536 tokens\n", q_heads, kv_heads,
+                            head_dim);
+    AttentionCase ours(pool, q_heads, kv_heads, head_dim, 65536, 1);
+    // What fits the cache is compared with the cache.
+    const double bound =
+        read_bandwidth(pool, std::max<int64_t>(static_cast<int64_t>(ours.kv_bytes()), 1 << 22));
+    const Timing timing = measure(std::max(options.repetitions, 15), [&] { ours.run(); });
+    const double rate = ours.kv_bytes() / timing.median_seconds;
+    report.lines.push_back(
+        {fmt::format("attention {}/{} d{} 64K", q_heads, kv_heads, head_dim),
+         timing,
+         {{"GB/s", rate / 1e9}, {"read GB/s", bound / 1e9}, {"of read", rate / bound}}});
+  }
+  const std::vector<int64_t> lengths = lengths_or(options, {128, 4096});
+  const int64_t longest = *std::max_element(lengths.begin(), lengths.end());
+  progress << "loading " << model_label(options) << "\n";
+  ModelBench model(pool, model_config(options), model_source(options), longest + 64, 1024);
+  const double bound =
+      read_bandwidth(pool, std::max<int64_t>(model.decode_weight_bytes(), 1 << 22));
+  model.prefill(longest);
+  for (const int64_t length : lengths) {
+    progress << fmt::format("model decode at {} tokens\n", length);
+    constexpr int64_t kSteps = 32;
+    const Timing timing = measure(options.repetitions, [&] { model.decode(length, kSteps); });
+    const double step = timing.median_seconds / kSteps;
+    const double bytes =
+        static_cast<double>(model.decode_weight_bytes() + model.kv_bytes_per_token() * length);
+    report.lines.push_back({fmt::format("model at {}", length),
+                            timing,
+                            {{"tokens/s", 1 / step},
+                             {"GB/s", bytes / step / 1e9},
+                             {"read GB/s", bound / 1e9},
+                             {"of bytes bound", bytes / step / bound}}});
+  }
+  return report;
+}
+
+Report tokenizer(const BenchOptions& options, ThreadPool& pool, std::ostream& progress) {
+  Report report{"tokenizer, " + model_label(options), {}};
+  const text::Tokenizer tokenizer = text::Tokenizer::load(options.model / "tokenizer.json").value();
+  if (options.document.empty())
+    throw Error(ErrorCode::kInvalidArgument, "expected a text to tokenize", "--document");
+  std::string text = read_file(options.document).value();
+  while (text.size() < (size_t{4} << 20)) text += text;
+  progress << fmt::format("{:.1f} MB of {}\n", static_cast<double>(text.size()) / 1e6,
+                          options.document.string());
+  size_t tokens = 0;
+  for (const int threads : {1, pool.size()}) {
+    ThreadPool own(threads);
+    const Timing timing =
+        measure(options.repetitions, [&] { tokens = tokenizer.encode(text, own).size(); });
+    report.lines.push_back(
+        {fmt::format("encode, {} thread{}", threads, threads == 1 ? "" : "s"),
+         timing,
+         {{"MB/s", static_cast<double>(text.size()) / timing.median_seconds / 1e6},
+          {"tokens/s", static_cast<double>(tokens) / timing.median_seconds}}});
+    if (pool.size() == 1) break;
+  }
+  return report;
+}
+
+Report load(const BenchOptions& options, ThreadPool& pool, std::ostream& progress) {
+  Report report{"load, " + model_label(options), {}};
+  progress << "loading " << options.model.string() << " from page cache\n";
+  int64_t bytes = 0;
+  std::vector<std::filesystem::path> files;
+  for (const auto& entry : std::filesystem::directory_iterator(options.model))
+    if (entry.path().extension() == ".safetensors") files.push_back(entry.path());
+  const Timing reading = measure(options.repetitions, [&] {
+    bytes = 0;
+    for (const auto& file : files) bytes += static_cast<int64_t>(read_file(file).value().size());
+  });
+  const formats::ModelConfig config = model_config(options);
+  const Timing loading = measure(options.repetitions, [&] {
+    const Isa isa = best_isa();
+    models::load_cpu_weights(
+        {.pool = pool}, config, model_source(options),
+        {.dtype = isa == Isa::kAvx512Bf16 ? DType::kBF16 : DType::kF32, .isa = isa});
+  });
+  const double size = static_cast<double>(bytes);
+  report.lines.push_back(
+      {"read the files", reading, {{"GB/s", size / reading.median_seconds / 1e9}}});
+  report.lines.push_back({"load the weights",
+                          loading,
+                          {{"GB/s", size / loading.median_seconds / 1e9},
+                           {"x reading time", loading.median_seconds / reading.median_seconds}}});
+  return report;
+}
+
+}  // namespace
+
+int run_bench(const BenchOptions& options, std::ostream& out, std::ostream& progress) {
+  const int threads = options.threads > 0 ? options.threads : usable_cpus();
+  ThreadPool pool(threads);
+  set_libtorch_threads(threads);
+  Report report;
+  if (options.what == "prefill")
+    report = prefill(options, pool, progress);
+  else if (options.what == "decode")
+    report = decode(options, pool, progress);
+  else if (options.what == "tokenizer")
+    report = tokenizer(options, pool, progress);
+  else if (options.what == "load")
+    report = load(options, pool, progress);
+  else
+    throw Error(ErrorCode::kInvalidArgument,
+                "expected prefill, decode, tokenizer or load, found \"" + options.what + "\"",
+                "kvasir bench");
+  const std::string json = to_json(report, threads);
+  if (options.json)
+    out << json << "\n";
+  else
+    print(report, out);
+  if (!options.record.empty()) write_file(options.record, json + "\n").value();
+  return 0;
+}
+
+}  // namespace kvasir::bench

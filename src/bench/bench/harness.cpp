@@ -1,0 +1,97 @@
+#include "bench/harness.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <ctime>
+#include <nlohmann/json.hpp>
+#include <ostream>
+
+#include "base/cpu_info.h"
+#include "bench/build_info.h"
+
+namespace kvasir::bench {
+
+Timing measure(int repetitions, const std::function<void()>& body, double budget_seconds) {
+  using Clock = std::chrono::steady_clock;
+  const auto once = [&] {
+    const auto start = Clock::now();
+    body();
+    return std::chrono::duration<double>(Clock::now() - start).count();
+  };
+  double spent = once();  // warm-up
+  std::vector<double> seconds;
+  while (static_cast<int>(seconds.size()) < repetitions &&
+         (seconds.size() < 3 || spent < budget_seconds)) {
+    seconds.push_back(once());
+    spent += seconds.back();
+  }
+  std::sort(seconds.begin(), seconds.end());
+  return {.median_seconds = seconds[seconds.size() / 2],
+          .min_seconds = seconds.front(),
+          .max_seconds = seconds.back(),
+          .repetitions = static_cast<int>(seconds.size())};
+}
+
+namespace {
+
+std::string duration(double seconds) {
+  if (seconds < 1e-3) return fmt::format("{:.1f} us", seconds * 1e6);
+  if (seconds < 1) return fmt::format("{:.2f} ms", seconds * 1e3);
+  return fmt::format("{:.2f} s", seconds);
+}
+
+std::string figure(double value) {
+  if (value >= 1000) return fmt::format("{:.0f}", value);
+  return value >= 100 ? fmt::format("{:.1f}", value) : fmt::format("{:.2f}", value);
+}
+
+}  // namespace
+
+void print(const Report& report, std::ostream& out) {
+  out << report.title << "\n" << cpu_model_name() << ", " << isa_name(best_isa()) << "\n\n";
+  size_t width = 4;
+  for (const Line& line : report.lines) width = std::max(width, line.name.size());
+  for (const Line& line : report.lines) {
+    out << fmt::format("{:<{}}", line.name, width);
+    if (line.timing.repetitions > 0) {
+      const Timing& timing = line.timing;
+      const double spread = (timing.max_seconds - timing.min_seconds) / timing.median_seconds;
+      out << fmt::format("  {:>10}  ±{:>4.1f} %  n={}", duration(timing.median_seconds),
+                         spread * 50, timing.repetitions);
+    }
+    for (const auto& [name, value] : line.figures)
+      out << fmt::format("  {:>8} {}", figure(value), name);
+    out << "\n";
+  }
+}
+
+std::string to_json(const Report& report, int threads) {
+  char date[32];
+  const std::time_t now = std::time(nullptr);
+  std::tm utc{};
+  gmtime_r(&now, &utc);
+  std::strftime(date, sizeof(date), "%Y-%m-%dT%H:%M:%SZ", &utc);
+  nlohmann::ordered_json lines = nlohmann::ordered_json::array();
+  for (const Line& line : report.lines) {
+    nlohmann::ordered_json entry{{"name", line.name}};
+    if (line.timing.repetitions > 0)
+      entry["seconds"] = {{"median", line.timing.median_seconds},
+                          {"min", line.timing.min_seconds},
+                          {"max", line.timing.max_seconds},
+                          {"repetitions", line.timing.repetitions}};
+    for (const auto& [name, value] : line.figures) entry["figures"][name] = value;
+    lines.push_back(std::move(entry));
+  }
+  const nlohmann::ordered_json object{{"benchmark", report.title},
+                                      {"machine", cpu_model_name()},
+                                      {"isa", isa_name(best_isa())},
+                                      {"threads", threads},
+                                      {"commit", kBuildCommit},
+                                      {"compiler", kBuildCompiler},
+                                      {"date", date},
+                                      {"lines", std::move(lines)}};
+  return object.dump();
+}
+
+}  // namespace kvasir::bench

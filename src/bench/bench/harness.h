@@ -1,0 +1,43 @@
+#pragma once
+// Timing with warm-up, medians and spread; the table that every benchmark fills.
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <iosfwd>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "bench/bench.h"
+
+namespace kvasir::bench {
+
+struct Timing {
+  double median_seconds = 0;
+  double min_seconds = 0;
+  double max_seconds = 0;
+  int repetitions = 0;
+};
+
+// One warm-up, then `repetitions` runs; fewer (never under three) once `budget_seconds` are spent.
+Timing measure(int repetitions, const std::function<void()>& body, double budget_seconds = 20);
+
+// One line of the report. Figures keep their order.
+struct Line {
+  std::string name;
+  Timing timing;
+  std::vector<std::pair<std::string, double>> figures;  // "GFLOP/s" -> 312.4, "x libtorch" -> 2.4
+};
+
+struct Report {
+  std::string title;
+  std::vector<Line> lines;
+};
+
+// Table for people.
+void print(const Report& report, std::ostream& out);
+// {"benchmark", "machine", "isa", "threads", "commit", "compiler", "date", "lines": [...]}
+std::string to_json(const Report& report, int threads);
+
+}  // namespace kvasir::bench

@@ -1,0 +1,50 @@
+#pragma once
+// A model with an executor and KV pages for timing: prefill and decode without the engine loop.
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/thread_pool.h"
+#include "engine/cpu_executor.h"
+#include "kv/kv_manager.h"
+#include "models/cpu_weights.h"
+
+namespace kvasir::bench {
+
+// The configuration of a named shape: "1b" is that of Llama 3.2 1B (16 layers, hidden 2,048, 32
+// query and 8 KV heads of 64, feed-forward 8,192, vocabulary 128,256, tied). Throws
+// kInvalidArgument.
+formats::ModelConfig named_shape(const std::string& name);
+
+class ModelBench {
+ public:
+  // `source` null: random weights.
+  ModelBench(ThreadPool& pool, const formats::ModelConfig& config,
+             std::shared_ptr<models::WeightSource> source, int64_t max_length, int64_t chunk);
+
+  // Computes positions [0, tokens) chunk by chunk, last logits only, as a request would.
+  void prefill(int64_t tokens);
+  // `steps` single-token steps from position `position` on, `sequences` of them side by side.
+  void decode(int64_t position, int64_t steps);
+
+  const models::CpuWeights& weights() const { return weights_; }
+  // Bytes of weights that one decode step reads.
+  int64_t decode_weight_bytes() const { return static_cast<int64_t>(weights_.memory.bytes()); }
+  int64_t kv_bytes_per_token() const { return kv_.geometry().bytes_per_token(); }
+  // Floating-point operations of the matrix products for one prefilled token, output head left out.
+  double prefill_gemm_flops_per_token() const;
+
+ private:
+  void run(int64_t first, int64_t count);
+
+  formats::ModelConfig config_;
+  models::CpuWeights weights_;
+  kv::KvManager kv_;
+  engine::CpuExecutor executor_;
+  kv::SequenceId sequence_;
+  int64_t chunk_;
+  std::vector<TokenId> tokens_;
+};
+
+}  // namespace kvasir::bench
