@@ -21,7 +21,7 @@ struct RmsNormArgs {
 };
 
 void run_rms_norm(const CpuContext& context, const RmsNormArgs& args,
-                  Isa at_most = Isa::kAvx512Bf16);
+                  Isa at_most = kEveryIsa);
 void run_rms_norm_reference(const CpuContext& context, const RmsNormArgs& args);
 
 }  // namespace kvasir::kernels

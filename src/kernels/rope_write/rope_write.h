@@ -31,7 +31,7 @@ struct RopeWriteArgs {
 };
 
 void run_rope_write(const CpuContext& context, const RopeWriteArgs& args,
-                    Isa at_most = Isa::kAvx512Bf16);
+                    Isa at_most = kEveryIsa);
 void run_rope_write_reference(const CpuContext& context, const RopeWriteArgs& args);
 
 }  // namespace kvasir::kernels

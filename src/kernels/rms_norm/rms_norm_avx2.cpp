@@ -1,0 +1,18 @@
+#include <immintrin.h>
+
+#include "kernels/rms_norm/rms_norm_rows.h"
+
+namespace kvasir::kernels {
+namespace {
+
+#include "kernels/simd_avx2.inc"
+
+#include "kernels/rms_norm/rms_norm_kernel.inc"
+
+}  // namespace
+
+void rms_norm_rows_avx2(const RmsNormArgs& args, int64_t begin, int64_t end) {
+  norm_rows(args, begin, end);
+}
+
+}  // namespace kvasir::kernels

@@ -1,0 +1,16 @@
+#include <immintrin.h>
+
+#include "kernels/rope_write/rope_write_rows.h"
+
+namespace kvasir::kernels {
+namespace {
+
+#include "kernels/simd_avx512.inc"
+
+#include "kernels/rope_write/rope_write_kernel.inc"
+
+}  // namespace
+
+void rope_write_row_avx512(const RopeWriteRow& row) { write_row(row); }
+
+}  // namespace kvasir::kernels
