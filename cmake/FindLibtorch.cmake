@@ -58,11 +58,10 @@ find_package_handle_standard_args(Libtorch
 if(Libtorch_FOUND AND NOT TARGET Libtorch::Libtorch)
   add_library(Libtorch::Libtorch INTERFACE IMPORTED)
   set_target_properties(Libtorch::Libtorch PROPERTIES
-    INTERFACE_INCLUDE_DIRECTORIES
-      "${Libtorch_DIRECTORY}/include;${Libtorch_DIRECTORY}/include/torch/csrc/api/include"
+    # After the system's folders: libtorch brings headers of its own fmt along.
+    INTERFACE_COMPILE_OPTIONS
+      "-idirafter${Libtorch_DIRECTORY}/include;-idirafter${Libtorch_DIRECTORY}/include/torch/csrc/api/include"
     INTERFACE_LINK_LIBRARIES "${Libtorch_DIRECTORY}/lib/libtorch_cpu.so;${Libtorch_DIRECTORY}/lib/libc10.so"
     # The CUDA wheel's libtorch_cpu names CUDA libraries that its own run path finds at run time.
     INTERFACE_LINK_OPTIONS "-Wl,--allow-shlib-undefined;-Wl,-rpath,${Libtorch_DIRECTORY}/lib")
-  set_target_properties(Libtorch::Libtorch PROPERTIES INTERFACE_SYSTEM_INCLUDE_DIRECTORIES
-    "${Libtorch_DIRECTORY}/include;${Libtorch_DIRECTORY}/include/torch/csrc/api/include")
 endif()

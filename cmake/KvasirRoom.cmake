@@ -3,8 +3,8 @@ include_guard(GLOBAL)
 # kvasir_room(<name> [DEPENDS <rooms and libraries>...])
 #
 # The static library kvasir_<name> from every .cpp under src/<name>, and, from every *_test.cpp under
-# tests/<name>, the test program <name>_tests. A file whose name ends in _avx2, _avx512 or _avx512bf16
-# is compiled for that instruction set; nothing else is.
+# tests/<name>, the test program <name>_tests. A file whose name ends in _avx2, _avx512, _avx512bf16 or
+# _amx is compiled for that instruction set; nothing else is.
 function(kvasir_room name)
   cmake_parse_arguments(ARG "" "" "DEPENDS" ${ARGN})
   file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/${name}/*.cpp)
@@ -19,7 +19,10 @@ function(kvasir_room name)
     list(APPEND avx512 -Wno-uninitialized -Wno-maybe-uninitialized)
   endif()
   foreach(source IN LISTS sources)
-    if(source MATCHES "_avx512bf16\\.cpp$")
+    if(source MATCHES "_amx\\.cpp$")
+      set_source_files_properties(${source} PROPERTIES COMPILE_OPTIONS
+        "${avx512};-mavx512bf16;-mamx-tile;-mamx-bf16")
+    elseif(source MATCHES "_avx512bf16\\.cpp$")
       set_source_files_properties(${source} PROPERTIES COMPILE_OPTIONS "${avx512};-mavx512bf16")
     elseif(source MATCHES "_avx512\\.cpp$")
       set_source_files_properties(${source} PROPERTIES COMPILE_OPTIONS "${avx512}")

@@ -2,7 +2,35 @@
 
 #include <fstream>
 
+#if defined(__x86_64__)
+#include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
+
 namespace kvasir {
+
+#if defined(__x86_64__)
+namespace {
+
+// Tiles for bf16: the CPU has them (leaf 7: AMX-BF16 and AMX-TILE), and the system saves their state
+// for processes that ask for it.
+bool may_use_tiles() {
+  unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
+  if (!__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx)) return false;
+  constexpr unsigned kAmxBf16Bit = 1u << 22, kAmxTileBit = 1u << 24;
+  if ((edx & kAmxBf16Bit) == 0 || (edx & kAmxTileBit) == 0) return false;
+#if defined(__linux__)
+  constexpr long kRequestPermission = 0x1023;  // ARCH_REQ_XCOMP_PERM
+  constexpr long kTileData = 18;               // XFEATURE_XTILEDATA
+  return ::syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
+#else
+  return false;
+#endif
+}
+
+}  // namespace
+#endif
 
 const char* isa_name(Isa isa) {
   switch (isa) {
@@ -14,6 +42,8 @@ const char* isa_name(Isa isa) {
       return "avx512";
     case Isa::kAvx512Bf16:
       return "avx512_bf16";
+    case Isa::kAmxBf16:
+      return "amx_bf16";
   }
   return "scalar";
 }
@@ -35,13 +65,17 @@ bool cpu_supports(Isa isa) {
       return avx512;
     case Isa::kAvx512Bf16:
       return avx512 && __builtin_cpu_supports("avx512bf16");
+    case Isa::kAmxBf16: {
+      static const bool tiles = may_use_tiles();
+      return tiles && avx512 && __builtin_cpu_supports("avx512bf16");
+    }
   }
 #endif
   return isa == Isa::kScalar;
 }
 
 Isa best_isa() {
-  for (Isa isa : {Isa::kAvx512Bf16, Isa::kAvx512, Isa::kAvx2})
+  for (Isa isa : {Isa::kAmxBf16, Isa::kAvx512Bf16, Isa::kAvx512, Isa::kAvx2})
     if (cpu_supports(isa)) return isa;
   return Isa::kScalar;
 }

@@ -10,6 +10,9 @@
 
 #include "base/file.h"
 #include "cli/commands.h"
+#include "compress/methods.h"
+#include "prefill/methods.h"
+#include "retrieve/methods.h"
 #include "text/tokenizer.h"
 
 namespace kvasir::cli {
@@ -50,16 +53,40 @@ Result<std::string> read_any(const std::string& path) {
   return read_file(path == "-" ? "/dev/stdin" : path);
 }
 
+std::vector<std::string> names_of(const MethodCapabilities& can) {
+  std::vector<std::string> names;
+  const auto add = [&names](bool claimed, const char* name) {
+    if (claimed) names.push_back(name);
+  };
+  add(can.chunked_prefill, "chunked prefill");
+  add(can.prefix_reuse, "prefix reuse");
+  add(can.batching, "batching");
+  add(can.quantised_kv, "quantised KV");
+  add(can.cuda_graphs, "CUDA graphs");
+  add(can.several_gpus, "several GPUs");
+  add(can.images, "images");
+  return names;
+}
+
+std::vector<MethodRow> method_rows() {
+  const std::pair<const char*, std::span<const Method>> stages[] = {
+      {"prefill", prefill::methods()},
+      {"compress", compress::methods()},
+      {"retrieve", retrieve::methods()}};
+  std::vector<MethodRow> rows;
+  for (const auto& [stage, table] : stages)
+    for (const Method& method : table)
+      rows.push_back({stage, std::string(method.name), std::string(method.description),
+                      names_of(method.capabilities)});
+  return rows;
+}
+
 }  // namespace
 
 void connect_rooms(Environment& environment) {
   environment.read_document = read_any;
   environment.open_codec = open_codec;
-  environment.methods = [] {
-    return std::vector<MethodRow>{{"prefill", "dense", "every query attends to all before it", {}},
-                                  {"compress", "plain", "keys and values as computed", {}},
-                                  {"retrieve", "dense", "every step attends to all before it", {}}};
-  };
+  environment.methods = method_rows;
 }
 
 int main_program(const std::vector<std::string>& arguments) {

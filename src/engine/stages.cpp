@@ -1,0 +1,83 @@
+#include "engine/stages.h"
+
+#include <fmt/format.h>
+
+#include "base/method.h"
+#include "compress/methods.h"
+#include "prefill/methods.h"
+#include "retrieve/methods.h"
+
+namespace kvasir::engine {
+namespace {
+
+Result<const Method*> find_checked(std::span<const Method> table, std::string_view stage,
+                                   const MethodChoice& choice) {
+  const Method* method = find_method(table, choice.name);
+  if (!method) {
+    std::string names;
+    for (const Method& row : table)
+      names += (names.empty() ? "" : ", ") + std::string(row.name);
+    return Error(ErrorCode::kNotFound,
+                 fmt::format("no method \"{}\"; there is {}", choice.name, names),
+                 fmt::format("--{}", stage));
+  }
+  if (auto checked = check_method_options(*method, stage, choice.options); !checked)
+    return checked.error();
+  return method;
+}
+
+Result<void> check_needs(const Method& method, std::string_view stage, const StageNeeds& needs) {
+  const MethodCapabilities& can = method.capabilities;
+  const char* missing = needs.chunked_prefill && !can.chunked_prefill ? "prompts cut into chunks"
+                        : needs.prefix_reuse && !can.prefix_reuse ? "KV of earlier requests"
+                        : needs.batching && !can.batching ? "several sequences at once"
+                                                          : nullptr;
+  if (!missing) return {};
+  return Error(ErrorCode::kUnsupported,
+               fmt::format("{} does not work with {}", method.name, missing),
+               fmt::format("--{}", stage));
+}
+
+void mix(uint64_t& hash, std::string_view text) {
+  for (const char letter : text)
+    hash = (hash ^ static_cast<unsigned char>(letter)) * 1099511628211ull;
+  hash = (hash ^ 0xff) * 1099511628211ull;  // an end mark that UTF-8 does not have
+}
+
+void mix(uint64_t& hash, const MethodChoice& choice) {
+  mix(hash, choice.name);
+  for (const auto& [key, value] : choice.options) {
+    mix(hash, key);
+    mix(hash, value);
+  }
+}
+
+}  // namespace
+
+Result<void> check_stages(const StageChoice& stages, const StageNeeds& needs) {
+  const std::tuple<std::span<const Method>, std::string_view, const MethodChoice&> all[] = {
+      {prefill::methods(), "prefill", stages.prefill},
+      {compress::methods(), "compress", stages.compress},
+      {retrieve::methods(), "retrieve", stages.retrieve}};
+  const bool other_form = stages.compress.name != "plain";
+  for (const auto& [table, stage, choice] : all) {
+    const auto method = find_checked(table, stage, choice);
+    if (!method) return method.error();
+    if (auto checked = check_needs(*method.value(), stage, needs); !checked) return checked;
+    if (other_form && stage != "compress" && !method.value()->capabilities.quantised_kv)
+      return Error(ErrorCode::kUnsupported,
+                   fmt::format("{} reads plain KV only, not that of --compress {}", choice.name,
+                               stages.compress.name),
+                   fmt::format("--{}", stage));
+  }
+  return {};
+}
+
+kv::Domain stage_domain(kv::Domain model, const StageChoice& stages) {
+  uint64_t hash = model ^ 14695981039346656037ull;
+  mix(hash, stages.prefill);
+  mix(hash, stages.compress);
+  return hash;
+}
+
+}  // namespace kvasir::engine

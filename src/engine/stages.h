@@ -1,0 +1,27 @@
+#pragma once
+// The three stages' methods together: which combinations run, and how KV of different methods is kept
+// apart.
+
+#include "base/result.h"
+#include "kv/types.h"
+#include "kvasir/request.h"
+
+namespace kvasir::engine {
+
+// What a run asks of its methods.
+struct StageNeeds {
+  bool chunked_prefill = false;
+  bool prefix_reuse = false;
+  bool batching = false;
+};
+
+// Errors: kNotFound for an unknown method, with the known ones; kInvalidArgument for an option;
+// kUnsupported, in one sentence, for a method that does not claim what is needed or a combination
+// that no test runs.
+Result<void> check_stages(const StageChoice& stages, const StageNeeds& needs);
+
+// The prefix-cache domain of KV that these stages write: `model` mixed with the methods and options
+// that change its bytes. Retrieval reads KV and leaves it as it is.
+kv::Domain stage_domain(kv::Domain model, const StageChoice& stages);
+
+}  // namespace kvasir::engine
