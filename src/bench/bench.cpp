@@ -228,7 +228,7 @@ Report load(const BenchOptions& options, ThreadPool& pool, std::ostream& progres
     const Isa isa = best_isa();
     models::load_cpu_weights(
         {.pool = pool}, config, model_source(options),
-        {.dtype = isa == Isa::kAvx512Bf16 ? DType::kBF16 : DType::kF32, .isa = isa});
+        {.dtype = multiplies_bf16(isa) ? DType::kBF16 : DType::kF32, .isa = isa});
   });
   const double size = static_cast<double>(bytes);
   report.lines.push_back(

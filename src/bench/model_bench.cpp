@@ -18,7 +18,7 @@ models::CpuWeights load(ThreadPool& pool, const formats::ModelConfig& config,
   const Isa isa = best_isa();
   return models::load_cpu_weights(
       {.pool = pool}, config, std::move(source),
-      {.dtype = isa == Isa::kAvx512Bf16 ? DType::kBF16 : DType::kF32, .isa = isa});
+      {.dtype = multiplies_bf16(isa) ? DType::kBF16 : DType::kF32, .isa = isa});
 }
 
 }  // namespace

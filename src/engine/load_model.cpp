@@ -19,7 +19,7 @@ namespace {
 constexpr int64_t kFixedBytes = int64_t{64} << 20;
 
 DType resolve_dtype(const std::string& name, Isa isa) {
-  if (name == "auto") return isa == Isa::kAvx512Bf16 ? DType::kBF16 : DType::kF32;
+  if (name == "auto") return multiplies_bf16(isa) ? DType::kBF16 : DType::kF32;
   if (name == "f32") return DType::kF32;
   if (name == "bf16") return DType::kBF16;
   if (name == "f16")

@@ -24,7 +24,7 @@ struct Implementation {
 // restricts the instruction set (tests and benchmarks walk through all of them).
 template <class Desc, class Function>
 const Implementation<Desc, Function>& find(std::span<const Implementation<Desc, Function>> table,
-                                           const Desc& desc, Isa at_most = Isa::kAvx512Bf16) {
+                                           const Desc& desc, Isa at_most = kEveryIsa) {
   const Implementation<Desc, Function>* best = nullptr;
   for (const auto& candidate : table) {
     if (candidate.isa > at_most || !cpu_supports(candidate.isa) || !candidate.supports(desc))

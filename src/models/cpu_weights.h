@@ -55,7 +55,7 @@ struct CpuWeights {
 
 struct CpuWeightsOptions {
   DType dtype = DType::kBF16;
-  Isa isa = Isa::kAvx512Bf16;
+  Isa isa = kEveryIsa;
   std::function<void(int64_t done, int64_t total)> on_progress;  // packed bytes; may be null
 };
 

@@ -4,16 +4,19 @@
 // (training). Both hold the rows of a step: all of its tokens, and those whose logits are asked
 // for.
 //
+// clang-format off
 // Ops provides, for its own Weights, Layer and array types:
-//   Residual embed()                                  token embeddings                [rows,
-//   hidden] Activation norm(Residual, weight)                 RMS norm [rows, hidden] Heads
-//   project_heads(Activation, layer, narrow)    queries, keys, values; with `narrow` queries
-//                                                     only of the rows that need logits
-//   Activation attend(Heads, layer, narrow)           rotation, KV write, attention   [rows, q
-//   size] Residual narrow(Residual)                         keeps the rows that need logits void
-//   add_linear(Residual&, Activation, linear)    residual += x W^T + b Activation gated(Activation,
-//   layer)               silu(gate) * up                 [rows, inner] Logits head(Activation)
-//   next-token logits               [rows, vocab] bool stopped() cancelled: the rest is skipped
+//   Residual embed()                            token embeddings                   [rows, hidden]
+//   Activation norm(Residual, weight)           RMS norm                           [rows, hidden]
+//   Heads project_heads(Activation, layer, narrow)  queries, keys, values; with `narrow` queries
+//                                               only of the rows that need logits
+//   Activation attend(Heads, layer, narrow)     rotation, KV write, attention      [rows, q size]
+//   Residual narrow(Residual)                   keeps the rows that need logits
+//   void add_linear(Residual&, Activation, linear)  residual += x W^T + b
+//   Activation gated(Activation, layer)         silu(gate) * up                    [rows, inner]
+//   Logits head(Activation)                     next-token logits                  [rows, vocab]
+//   bool stopped()                              cancelled: the rest is skipped
+// clang-format on
 
 #include <cstddef>
 

@@ -61,13 +61,13 @@ size_t attention_workspace_bytes(const AttentionDesc& desc, int64_t max_rows, in
 // Runs the best implementation up to `at_most`. Spans of one row are decode and are split over
 // keys; longer ones are prefill. Both may be mixed in one call. Work is dealt to context.pool.
 void run_attention(const CpuContext& context, const AttentionArgs& args,
-                   Isa at_most = Isa::kAvx512Bf16);
+                   Isa at_most = kEveryIsa);
 
 // The scalar definition of the op, in double precision inside; ignores workspace, deterministic.
 void run_attention_reference(const CpuContext& context, const AttentionArgs& args);
 
 // Name of the implementation that run_attention picks: "paged_attention_avx512bf16".
 std::string_view attention_implementation(const AttentionDesc& desc,
-                                          Isa at_most = Isa::kAvx512Bf16);
+                                          Isa at_most = kEveryIsa);
 
 }  // namespace kvasir::kernels

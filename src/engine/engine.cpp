@@ -1,0 +1,250 @@
+#include "kvasir/engine.h"
+
+#include <fmt/format.h>
+
+#include <atomic>
+#include <chrono>
+#include <mutex>
+
+#include "base/thread_pool.h"
+#include "engine/cpu_executor.h"
+#include "engine/load_model.h"
+#include "engine/loop.h"
+#include "engine/scorer.h"
+#include "text/chat_template.h"
+#include "text/tokenizer.h"
+
+namespace kvasir {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+class TokenizerDetokenizer final : public engine::Detokenizer {
+ public:
+  explicit TokenizerDetokenizer(const text::Tokenizer& tokenizer) : decoder_(tokenizer) {}
+  std::string push(TokenId token) override { return decoder_.push(token); }
+  std::string finish() override { return decoder_.finish(); }
+
+ private:
+  text::TokenDecoder decoder_;
+};
+
+// For models without a tokenizer: tokens only.
+class NoText final : public engine::Detokenizer {
+ public:
+  std::string push(TokenId) override { return {}; }
+  std::string finish() override { return {}; }
+};
+
+// Stands for the model in prefix hashes: two engines never exchange pages, so the folder and the
+// number format say enough.
+kv::Domain model_domain(const engine::ResolvedModel& model) {
+  uint64_t hash = 1469598103934665603ull;
+  for (const char letter : model.info.path + "|" + model.info.dtype)
+    hash = (hash ^ static_cast<unsigned char>(letter)) * 1099511628211ull;
+  return hash;
+}
+
+}  // namespace
+
+ModelInfo inspect(const EngineOptions& options) { return engine::resolve_model(options).info; }
+
+struct Answer::Impl {
+  engine::Submission submission;
+  // The loop may be gone before the answer; it is asked only while the engine lives.
+  std::weak_ptr<engine::Loop> loop;
+};
+
+Answer::Answer(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Answer::Answer(Answer&&) noexcept = default;
+Answer& Answer::operator=(Answer&&) noexcept = default;
+Answer::~Answer() {
+  if (impl_ && !impl_->submission.events->ended()) cancel();
+}
+
+bool Answer::next(Event& event) {
+  if (impl_->submission.events->ended()) return false;
+  event = impl_->submission.events->next();
+  return true;
+}
+
+bool Answer::next(std::optional<Event>& event, int64_t timeout_ms) {
+  event.reset();
+  engine::EventStream& events = *impl_->submission.events;
+  if (events.ended()) return false;
+  if (events.wait_for(std::chrono::milliseconds(timeout_ms))) event = events.try_next();
+  return true;
+}
+
+void Answer::cancel() {
+  if (const auto loop = impl_->loop.lock()) loop->cancel(impl_->submission.id);
+}
+
+RequestId Answer::id() const { return impl_->submission.id; }
+
+struct Engine::Impl {
+  engine::ResolvedModel model;
+  EngineOptions options;
+  std::optional<text::Tokenizer> tokenizer;
+  std::optional<Error> tokenizer_error;
+  std::optional<text::ChatTemplate> chat_template;
+  std::optional<Error> template_error;
+  std::unique_ptr<ThreadPool> pool;
+  models::CpuWeights weights;
+
+  // The loop and what belongs to its thread; made at the first request, taken down by score().
+  std::mutex mutex;
+  std::unique_ptr<kv::KvManager> kv;
+  std::unique_ptr<engine::CpuExecutor> executor;
+  std::shared_ptr<engine::Loop> loop;
+  std::vector<std::weak_ptr<engine::EventStream>> streams;
+
+  const text::Tokenizer& need_tokenizer() const {
+    if (!tokenizer) throw *tokenizer_error;
+    return *tokenizer;
+  }
+  void start_loop();
+  bool is_busy() const;
+};
+
+void Engine::Impl::start_loop() {
+  if (loop) return;
+  kv = std::make_unique<kv::KvManager>(model.geometry, model.blocks);
+  executor = std::make_unique<engine::CpuExecutor>(*pool, weights, kv->page_pool(), model.scratch);
+  engine::LoopOptions settings;
+  settings.chunk_tokens = options.chunk;
+  settings.step_tokens = model.scratch.max_rows;
+  settings.max_sequences = options.max_sequences;
+  settings.deterministic = options.deterministic;
+  settings.end_tokens = model.info.end_tokens;
+  settings.domain = model_domain(model);
+  settings.rope_depends_on_length = model.config.rope.scaling == formats::RopeScaling::kDynamic;
+  if (tokenizer)
+    settings.make_detokenizer = [this] {
+      return std::make_unique<TokenizerDetokenizer>(*tokenizer);
+    };
+  else
+    settings.make_detokenizer = [] { return std::make_unique<NoText>(); };
+  loop = std::make_shared<engine::Loop>(*executor, *kv, std::move(settings));
+  loop->start();
+}
+
+bool Engine::Impl::is_busy() const {
+  for (const auto& stream : streams)
+    if (const auto alive = stream.lock(); alive && !alive->ended()) return true;
+  return false;
+}
+
+Engine::Engine(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+
+Engine::~Engine() { impl_->loop.reset(); }
+
+std::unique_ptr<Engine> Engine::load(const EngineOptions& options) {
+  const auto start = Clock::now();
+  auto impl = std::make_unique<Impl>();
+  impl->model = engine::resolve_model(options);
+  impl->options = options;
+  if (auto tokenizer = text::Tokenizer::load(options.model / "tokenizer.json"))
+    impl->tokenizer = std::move(tokenizer).value();
+  else if (tokenizer.error().code() == ErrorCode::kNotFound)
+    impl->tokenizer_error = tokenizer.error();
+  else
+    throw tokenizer.error();
+  if (auto chat = text::ChatTemplate::load(options.model))
+    impl->chat_template = std::move(chat).value();
+  else if (chat.error().code() == ErrorCode::kNotFound)
+    impl->template_error = chat.error();
+  else
+    throw chat.error();
+
+  impl->pool = std::make_unique<ThreadPool>(impl->model.threads);
+  auto source =
+      std::make_shared<models::FileWeights>(formats::WeightFiles::open(options.model).value());
+  impl->weights = models::load_cpu_weights({.pool = *impl->pool}, impl->model.config, source,
+                                           {.dtype = impl->model.dtype,
+                                            .isa = impl->model.isa,
+                                            .on_progress = options.on_load_progress});
+  impl->model.info.load_seconds = std::chrono::duration<double>(Clock::now() - start).count();
+  return std::unique_ptr<Engine>(new Engine(std::move(impl)));
+}
+
+const ModelInfo& Engine::info() const { return impl_->model.info; }
+
+std::vector<TokenId> Engine::tokenize(std::string_view text, bool add_special,
+                                      bool parse_special) const {
+  // Only large texts are worth the threads; the pool belongs to the loop, so they are our own.
+  const text::EncodeOptions encode{.add_special_tokens = add_special,
+                                   .parse_special = parse_special};
+  if (text.size() < (size_t{1} << 18) || impl_->model.threads == 1)
+    return impl_->need_tokenizer().encode(text, encode);
+  ThreadPool pool(impl_->model.threads);
+  return impl_->need_tokenizer().encode(text, pool, encode);
+}
+
+std::string Engine::detokenize(std::span<const TokenId> tokens, bool skip_special) const {
+  return impl_->need_tokenizer().decode(tokens, skip_special);
+}
+
+std::string Engine::render_chat(std::span<const ChatMessage> messages,
+                                bool add_generation_prompt) const {
+  if (!impl_->chat_template) throw *impl_->template_error;
+  std::vector<text::ChatMessage> list;
+  for (const ChatMessage& message : messages) list.push_back({message.role, message.content});
+  return impl_->chat_template->render(list, add_generation_prompt).value();
+}
+
+std::vector<TokenId> Engine::tokenize_chat(std::span<const ChatMessage> messages,
+                                           bool add_generation_prompt) const {
+  return tokenize(render_chat(messages, add_generation_prompt), false, true);
+}
+
+Answer Engine::submit(Request request) {
+  std::lock_guard lock(impl_->mutex);
+  impl_->start_loop();
+  auto answer = std::make_unique<Answer::Impl>();
+  answer->submission = impl_->loop->submit(std::move(request)).value();
+  answer->loop = impl_->loop;
+  std::erase_if(impl_->streams, [](const auto& stream) { return stream.expired(); });
+  impl_->streams.push_back(answer->submission.events);
+  return Answer(std::move(answer));
+}
+
+Score Engine::score(std::span<const TokenId> tokens, const ScoreOptions& options) {
+  std::lock_guard lock(impl_->mutex);
+  if (impl_->is_busy())
+    throw Error(
+        ErrorCode::kInvalidArgument,
+        "expected no running requests while a text is scored; wait for them or cancel them");
+  impl_->loop.reset();
+  impl_->executor.reset();
+  impl_->kv.reset();
+
+  const engine::ResolvedModel& model = impl_->model;
+  if (tokens.size() < 2)
+    throw Error(ErrorCode::kInvalidArgument,
+                fmt::format("expected at least 2 tokens to score, found {}", tokens.size()));
+  for (size_t i = 0; i < tokens.size(); ++i)
+    if (tokens[i] < 0 || tokens[i] >= model.config.vocab_size)
+      throw Error(ErrorCode::kInvalidArgument,
+                  fmt::format("token {} of the text: expected an id below {}, found {}", i,
+                              model.config.vocab_size, tokens[i]));
+  const int64_t limit = std::min(model.max_length, (model.blocks - 1) * kernels::kPageTokens);
+  const int64_t asked = options.context > 0 ? options.context : static_cast<int64_t>(tokens.size());
+  if (asked > limit && options.context > 0)
+    throw Error(ErrorCode::kResourceExhausted,
+                fmt::format("expected windows of at most {} tokens, found {}", limit, asked),
+                "--context");
+  const int64_t window = std::max<int64_t>(2, std::min(asked, limit));
+
+  // Rows in one step: enough for the matrix units, few enough for the logits.
+  constexpr int64_t kRows = 256;
+  models::CpuScratchOptions scratch = model.scratch;
+  scratch.max_rows = scratch.max_logit_rows = kRows;
+  const int64_t blocks = (window + kernels::kPageTokens - 1) / kernels::kPageTokens + 1;
+  kv::KvManager kv(model.geometry, options.against ? 2 * blocks : blocks);
+  engine::CpuExecutor executor(*impl_->pool, impl_->weights, kv.page_pool(), scratch);
+  return engine::score_tokens(executor, kv, tokens, model.info.begin_token, window, kRows,
+                              impl_->options.deterministic, options);
+}
+
+}  // namespace kvasir

@@ -1,0 +1,95 @@
+// Our logits against transformers' for every family, rotary scaling, bias and tie option.
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <string>
+
+#include "engine/test_model.h"
+#include "oracle_models.h"
+
+namespace kvasir::engine {
+namespace {
+
+using oracle::floats;
+using oracle::ids;
+using oracle::kOracleCases;
+using oracle::largest_difference;
+using oracle::oracle_models;
+
+// f32 arithmetic in another order: 2e-4 on logits whose range is about ten.
+constexpr float kTolerance = 2e-4f;
+
+class OracleModel : public testing::TestWithParam<const char*> {
+ protected:
+  void SetUp() override {
+    if (oracle_models().empty())
+      GTEST_SKIP() << "the oracle environment .venv-oracle is not installed; run ./dev test";
+    ASSERT_NE(oracle_models(), "failed") << "model_oracle.py failed";
+    folder_ = oracle_models() / GetParam();
+  }
+  std::filesystem::path folder_;
+};
+
+TEST_P(OracleModel, LogitsEqualTransformers) {
+  TestModel model(folder_, DType::kF32);
+  const auto expected = formats::SafetensorsFile::open(folder_ / "expected.safetensors").value();
+  for (const int length : {1, 7, 64, 300}) {
+    const std::string suffix = std::to_string(length);
+    const auto sequence = model.open();
+    const std::vector<float> logits = model.run(sequence, ids(expected, "ids_" + suffix));
+    EXPECT_LE(largest_difference(logits, floats(expected, "logits_" + suffix)), kTolerance)
+        << length << " tokens";
+    model.kv->release(sequence);
+  }
+}
+
+TEST_P(OracleModel, GreedyDecodingEqualsTransformers) {
+  TestModel model(folder_, DType::kF32);
+  const auto expected = formats::SafetensorsFile::open(folder_ / "expected.safetensors").value();
+  const std::vector<TokenId> all = ids(expected, "greedy_ids");
+  const std::vector<float> rows = floats(expected, "greedy_logits");
+  const size_t vocab = model.config.vocab_size, prompt = 300, steps = all.size() - prompt;
+  ASSERT_EQ(steps, 40u);
+  const auto sequence = model.open();
+  std::vector<float> logits = model.run(sequence, std::span(all).first(prompt));
+  for (size_t step = 0; step < steps; ++step) {
+    const auto last = std::span(logits).last(vocab);
+    const auto token =
+        static_cast<TokenId>(std::max_element(last.begin(), last.end()) - last.begin());
+    ASSERT_EQ(token, all[prompt + step]) << "step " << step;
+    logits = model.run(sequence, std::span(&token, 1));
+    ASSERT_LE(largest_difference(logits, std::span(rows).subspan(step * vocab, vocab)), kTolerance)
+        << "step " << step;
+  }
+}
+
+// The narrow last layer must give what the full one gives; transformers checked the latter above.
+TEST_P(OracleModel, LastRowAloneEqualsLastOfAll) {
+  TestModel model(folder_, DType::kF32);
+  const auto expected = formats::SafetensorsFile::open(folder_ / "expected.safetensors").value();
+  const std::vector<TokenId> tokens = ids(expected, "ids_300");
+  const std::vector<float> reference = floats(expected, "logits_300");
+  const auto sequence = model.open();
+  model.kv->reserve(sequence, 300).value();
+  StepSpan span{.tokens = tokens,
+                .first_position = 0,
+                .page_tables = {},
+                .rope_length = 300,
+                .is_prefill = true,
+                .logits = StepSpan::Logits::kLast};
+  for (int layer = 0; layer < model.kv->geometry().layers; ++layer)
+    span.page_tables.push_back(model.kv->page_table(sequence, layer).data());
+  const StepResult result =
+      model.executor->run({.spans = {span}, .deterministic = false, .cancel = nullptr}).value();
+  ASSERT_EQ(result.spans[0].logits.size(), static_cast<size_t>(model.config.vocab_size));
+  EXPECT_LE(largest_difference(result.spans[0].logits,
+                               std::span(reference).last(model.config.vocab_size)),
+            kTolerance);
+}
+
+INSTANTIATE_TEST_SUITE_P(Cases, OracleModel, testing::ValuesIn(kOracleCases),
+                         [](const auto& info) { return std::string(info.param); });
+
+}  // namespace
+}  // namespace kvasir::engine

@@ -1,0 +1,71 @@
+#pragma once
+// A model folder with executor and KV manager for tests, and runs over it chunk by chunk.
+
+#include <filesystem>
+#include <memory>
+#include <vector>
+
+#include "base/thread_pool.h"
+#include "engine/cpu_executor.h"
+#include "formats/model_config.h"
+#include "kv/kv_manager.h"
+#include "models/cpu_weights.h"
+
+namespace kvasir::engine {
+
+class TestModel {
+ public:
+  TestModel(const std::filesystem::path& folder, DType dtype, int64_t blocks = 64, int threads = 2,
+            Isa isa = best_isa())
+      : pool(threads), config(formats::load_model_config(folder).value()) {
+    weights = models::load_cpu_weights(
+        {.pool = pool}, config,
+        std::make_shared<models::FileWeights>(formats::WeightFiles::open(folder).value()),
+        {.dtype = dtype, .isa = isa, .on_progress = nullptr});
+    kv = std::make_unique<kv::KvManager>(
+        kv::KvGeometry{.layers = static_cast<int>(config.num_layers),
+                       .dtype = dtype,
+                       .kv_heads = static_cast<int>(config.num_kv_heads),
+                       .head_dim = static_cast<int>(config.head_dim)},
+        blocks);
+    executor = std::make_unique<CpuExecutor>(
+        pool, weights, kv->page_pool(),
+        models::CpuScratchOptions{.max_rows = 512,
+                                  .max_logit_rows = 512,
+                                  .max_spans = 64,
+                                  .max_length = model_max_length(config)});
+  }
+
+  // Runs the next tokens of a sequence and commits them; logits of every row: [tokens, vocab].
+  std::vector<float> run(kv::SequenceId sequence, std::span<const TokenId> tokens,
+                         bool deterministic = false, int64_t rope_length = 0) {
+    const int64_t first = kv->length(sequence);
+    const int64_t end = first + static_cast<int64_t>(tokens.size());
+    kv->reserve(sequence, end).value();
+    StepSpan span{.tokens = tokens,
+                  .first_position = first,
+                  .page_tables = {},
+                  .rope_length = rope_length ? rope_length : end,
+                  .is_prefill = tokens.size() > 1,
+                  .logits = StepSpan::Logits::kAll};
+    for (int layer = 0; layer < kv->geometry().layers; ++layer)
+      span.page_tables.push_back(kv->page_table(sequence, layer).data());
+    const StepResult result =
+        executor->run({.spans = {span}, .deterministic = deterministic, .cancel = nullptr}).value();
+    kv->commit(sequence, tokens);
+    return {result.spans[0].logits.begin(), result.spans[0].logits.end()};
+  }
+
+  kv::SequenceId open() { return kv->open(next_domain_++, std::vector<TokenId>{0}); }
+
+  ThreadPool pool;
+  formats::ModelConfig config;
+  models::CpuWeights weights;
+  std::unique_ptr<kv::KvManager> kv;
+  std::unique_ptr<CpuExecutor> executor;
+
+ private:
+  kv::Domain next_domain_ = 1;  // every sequence its own: nothing is shared unless a test wants it
+};
+
+}  // namespace kvasir::engine
