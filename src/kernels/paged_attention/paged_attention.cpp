@@ -24,6 +24,7 @@ constexpr AttentionImplementation kTable[] = {
     {"paged_attention_ref", Isa::kScalar, is_any, 0, nullptr},
 #if defined(__x86_64__)
     {"paged_attention_avx512bf16", Isa::kAvx512Bf16, is_bf16, 3, &kAttentionBf16Avx512Bf16},
+    {"paged_attention_amx", Isa::kAmxBf16, is_bf16, 4, &kAttentionBf16Amx},
 #endif
 };
 
@@ -130,7 +131,7 @@ Workspace lay_out(const AttentionDesc& desc, int64_t rows, int64_t spans, int th
   take(w.scratch.keys, kBlockKeys * row_bytes);
   take(w.scratch.values, kBlockKeys * columns * 4);
   take(w.scratch.queries, block_rows * row_bytes);
-  take(w.scratch.scores, 2 * kTileQueryRows * kScoreRowBytes);
+  take(w.scratch.scores, kScoreTiles * kTileQueryRows * kScoreRowBytes);
   take(w.scratch.sums, block_rows * columns * 4);
   take(w.scratch.maxima, block_rows * 4);
   take(w.scratch.denominators, block_rows * kDenominatorLanes * 4);
