@@ -43,8 +43,6 @@ void check(const GemmArgs& args) {
   require(args.c_dtype == DType::kF32 ||
               (args.c_dtype == DType::kBF16 && args.epilogue != Epilogue::kAdd),
           "expected C in f32, or in bf16 where nothing is added to it");
-  require(args.epilogue != Epilogue::kSiluMul || !args.bias,
-          "silu(gate) * up takes no bias, found one");
 }
 
 int64_t ceil_div(int64_t x, int64_t y) { return (x + y - 1) / y; }
@@ -149,6 +147,7 @@ void run(const CpuContext& context, const GemmArgs& args, GemmTileFunction tile_
                      .k = desc.k,
                      .panel = args.weight + panel * panel_bytes,
                      .bias = args.bias ? args.bias + column : nullptr,
+                     .up_bias = args.bias ? args.bias + columns + column : nullptr,
                      .c = static_cast<std::byte*>(args.c) +
                           (first_row * args.c_row_stride + column) * c_bytes,
                      .c_row_bytes = args.c_row_stride * c_bytes,

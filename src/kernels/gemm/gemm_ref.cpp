@@ -19,11 +19,12 @@ T read(const std::byte* p) {
 void finish_row(const GemmTile& tile, const double* sums, std::byte* c) {
   for (int j = 0; j < tile.columns; ++j) {
     float value = static_cast<float>(sums[j]);
+    if (tile.bias) value += tile.bias[j];
     if (tile.epilogue == Epilogue::kSiluMul) {
-      const float up = static_cast<float>(sums[kPairOutputs + j]);
+      float up = static_cast<float>(sums[kPairOutputs + j]);
+      if (tile.bias) up += tile.up_bias[j];
       value = value / (1 + std::exp(-value)) * up;
     }
-    if (tile.bias) value += tile.bias[j];
     if (tile.epilogue == Epilogue::kAdd) value += read<float>(c + j * sizeof(float));
     if (tile.c_dtype == DType::kF32) {
       std::memcpy(c + j * sizeof(float), &value, sizeof(value));

@@ -31,7 +31,8 @@ struct GemmTile {
   int64_t rows = 0;  // <= kMaxTileRows
   int64_t k = 0;
   const std::byte* panel = nullptr;
-  const float* bias = nullptr;  // of the panel's first output, or null
+  const float* bias = nullptr;     // of the panel's first output, or null
+  const float* up_bias = nullptr;  // kSiluMul: of the first output of up, null where bias is
   std::byte* c = nullptr;       // first row, the panel's first output
   int64_t c_row_bytes = 0;
   int columns = 0;  // outputs to store: up to 64, for kSiluMul up to 32
