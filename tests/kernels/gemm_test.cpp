@@ -61,6 +61,7 @@ std::vector<Case> cases() {
       {17, 77, 130, kAdd, true, DType::kF32, 1, 1},
       {48, 384, 1024, kAdd, true, DType::kF32, 64, 0},
       {300, 70, 65, kAdd},
+      {260, 330, 1100, kAdd, true},
       {1, 2, 3, kSilu},
       {1, 128, 64, kSilu, false, DType::kBF16},
       {6, 130, 77, kSilu, false, DType::kF32, 5, 6},
