@@ -77,17 +77,17 @@ void StepRunner::take_token(LiveRequest& request, Sample& sample, std::span<cons
           .sample(logits, request.length(sample), request.request.top_logprobs.value_or(-1))
           .value();
   const TokenId token = chosen.token;
-  sample.sampler.add_answer(token);
-  sample.answer.push_back(token);
-  sample.last_token_seconds = options_.now_seconds();
-  if (sample.answer.size() == 1) sample.first_token_seconds = sample.last_token_seconds;
-
   const auto is_in = [token](std::span<const TokenId> tokens) {
     return std::ranges::find(tokens, token) != tokens.end();
   };
   const bool is_end_token = is_in(request.request.stop_tokens) ||
                             (!request.request.ignore_end_tokens && is_in(options_.end_tokens));
   std::string text = is_end_token ? std::string() : sample.text.push(token);
+
+  sample.sampler.add_answer(token);
+  sample.answer.push_back(token);
+  sample.last_token_seconds = options_.now_seconds();
+  if (sample.answer.size() == 1) sample.first_token_seconds = sample.last_token_seconds;
   request.send_token(sample, std::move(chosen), std::move(text));
   if (const auto reason = ending(request, sample, is_end_token)) {
     request.finish(sample, {*reason, std::nullopt});
