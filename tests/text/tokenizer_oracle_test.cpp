@@ -109,8 +109,8 @@ TEST_P(OracleTokenizer, Encode) {
     const std::string text = texts.bytes();
     // As the script counts: characters of the repaired text.
     const std::string repaired = to_valid_utf8(text);
-    const auto characters = std::ranges::count_if(
-        repaired, [](char byte) { return !is_utf8_continuation(byte); });
+    const auto characters =
+        std::ranges::count_if(repaired, [](char byte) { return !is_utf8_continuation(byte); });
     if (only_small && characters >= 1000) continue;
     const auto check = [&](const std::vector<TokenId>& ours, const std::vector<TokenId>& theirs) {
       if (ours == theirs) return;
@@ -152,12 +152,12 @@ TEST_P(OracleTokenizer, Decode) {
       const std::string by_token = decode_by_token(decoder, ids);
       failures += ours != theirs || by_token != theirs ? 1 : 0;
       EXPECT_TRUE(ours == theirs) << "probe " << i << " "
-                                  << testing::PrintToString(
-                                         std::vector(ids.begin(), ids.begin() + std::min<long>(
-                                                                      30, std::ssize(ids))))
+                                  << testing::PrintToString(std::vector(
+                                         ids.begin(),
+                                         ids.begin() + std::min<long>(30, std::ssize(ids))))
                                   << difference(ours, theirs);
-      EXPECT_TRUE(by_token == theirs) << "probe " << i << " by token "
-                                      << difference(by_token, theirs);
+      EXPECT_TRUE(by_token == theirs)
+          << "probe " << i << " by token " << difference(by_token, theirs);
       // Every prefix: a decoder that stops there has given what the prefix decodes to.
       if (ids.size() > 60) continue;
       for (size_t size = 0; size < ids.size() && failures < 5; ++size) {
@@ -171,17 +171,18 @@ TEST_P(OracleTokenizer, Decode) {
   EXPECT_TRUE(failures > 0 || expected.at_end());
 }
 
-INSTANTIATE_TEST_SUITE_P(
-    Kinds, OracleTokenizer,
-    testing::Values("gpt2", "gpt2_prefix", "llama3", "qwen2", "camel", "several_splits", "digits",
-                    "digits_runs", "normalizer_bytes", "llama2", "metaspace_first",
-                    "metaspace_always", "metaspace_never", "gemma", "unknown", "unknown_fused",
-                    "dropped", "lower", "nfkd", "punctuation", "split_removed",
-                    "split_removed_invert", "split_isolated", "split_isolated_invert",
-                    "split_merged_with_previous", "split_merged_with_previous_invert",
-                    "split_merged_with_next", "split_merged_with_next_invert", "split_contiguous",
-                    "split_contiguous_invert", "shipped"),
-    [](const auto& info) { return std::string(info.param); });
+INSTANTIATE_TEST_SUITE_P(Kinds, OracleTokenizer,
+                         testing::Values("gpt2", "gpt2_prefix", "llama3", "qwen2", "camel",
+                                         "several_splits", "digits", "digits_runs",
+                                         "normalizer_bytes", "llama2", "metaspace_first",
+                                         "metaspace_always", "metaspace_never", "gemma", "unknown",
+                                         "unknown_fused", "dropped", "lower", "nfkd", "punctuation",
+                                         "split_removed", "split_removed_invert", "split_isolated",
+                                         "split_isolated_invert", "split_merged_with_previous",
+                                         "split_merged_with_previous_invert",
+                                         "split_merged_with_next", "split_merged_with_next_invert",
+                                         "split_contiguous", "split_contiguous_invert", "shipped"),
+                         [](const auto& info) { return std::string(info.param); });
 
 }  // namespace
 }  // namespace kvasir::text
