@@ -84,6 +84,18 @@ TEST(Decoder, RunsAnew) {
   EXPECT_EQ(out, "aa");
 }
 
+TEST(Decoder, RefusesReplacementsThatGrowWithoutBound) {
+  std::string list;
+  for (int i = 0; i < 7; ++i)
+    list += std::string(i > 0 ? "," : "") +
+            R"({"type": "Replace", "pattern": {"String": "a"}, "content": "aa"})";
+  const std::string json = R"({"type": "Sequence", "decoders": [)" + list + "]}";
+  EXPECT_NE(error_of([&] {
+              parse_part<Decoder>(json);
+            }).find("replacements that make text at most 64 times larger"),
+            std::string::npos);
+}
+
 TEST(Decoder, RefusesWhatItDoesNotKnow) {
   EXPECT_NE(
       error_of([] { parse_part<Decoder>(R"({"type": "CTC"})"); }).find("\"CTC\" is not supported"),

@@ -91,6 +91,16 @@ TEST(Normalizer, TellsWhatStemsFromTheFirstCharacter) {
             3u);
 }
 
+TEST(Normalizer, GrowthWithoutBoundIsAnError) {
+  std::string list;
+  for (int i = 0; i < 30; ++i)
+    list += std::string(i > 0 ? "," : "") +
+            R"({"type": "Replace", "pattern": {"String": "a"}, "content": "aa"})";
+  const std::string json = R"({"type": "Sequence", "normalizers": [)" + list + "]}";
+  EXPECT_NE(error_of([&] { normalize(json, "aaaa"); }).find("is the file hostile?"),
+            std::string::npos);
+}
+
 TEST(Normalizer, RefusesWhatItDoesNotKnow) {
   const auto error = [](std::string_view json) {
     return error_of([&] { parse_part<Normalizer>(json); });
@@ -98,9 +108,9 @@ TEST(Normalizer, RefusesWhatItDoesNotKnow) {
   EXPECT_EQ(error(R"({"type": "BertNormalizer"})"),
             "test: \"BertNormalizer\" is not supported; supported: Sequence, NFC, NFD, NFKC, NFKD, "
             "Lowercase, StripAccents, ByteLevel, Prepend, Strip, Replace");
-  EXPECT_EQ(
-      error(R"({"type": "Prepend"})"),
-      "test: expected an object with the key \"prepend\", found object; is the file damaged?");
+  EXPECT_EQ(error(R"({"type": "Prepend"})"),
+            "test: expected an object with the key \"prepend\", found an object with "
+            "the keys [type]; is the file damaged?");
   EXPECT_EQ(error(R"({"type": "Strip", "strip_left": 1, "strip_right": true})"),
             "test.strip_left: expected true or false, found 1; is the file damaged?");
   EXPECT_EQ(error("[]"), "test: expected an object, found array; is the file damaged?");

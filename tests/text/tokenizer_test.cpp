@@ -254,8 +254,8 @@ TEST(TokenizerFile, SaysWhatIsWrongAndWhere) {
             std::string::npos);
   EXPECT_EQ(error_of_file("[]"), "t.json: expected an object, found array; is the file damaged?");
   EXPECT_EQ(error_of_file("{}"),
-            "t.json: expected an object with the key \"model\", found object; is the file "
-            "damaged?");
+            "t.json: expected an object with the key \"model\", found an object with the keys "
+            "[]; is the file damaged?");
   EXPECT_EQ(error_of_file(R"({"version": "2.0"})"),
             "t.json.version: \"2.0\" is not supported; supported: 1.0");
   EXPECT_EQ(error_of_file(R"({"model": {"type": "Unigram"}})"),
