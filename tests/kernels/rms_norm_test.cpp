@@ -15,9 +15,10 @@ INSTANTIATE_TEST_SUITE_P(Every, RmsNorm, ::testing::ValuesIn(present_isas()),
                          [](const auto& info) { return std::string(isa_name(info.param)); });
 
 struct Problem {
-  Problem(int64_t rows, int64_t size, DType y_dtype, float scale = 1)
+  Problem(int64_t rows, int64_t size, DType y_dtype, float scale = 1, int64_t gap = 0)
       : rows(rows),
         size(size),
+        gap(gap),
         y_dtype(y_dtype),
         x(normal_values(rows * size, 1, scale)),
         weight(normal_values(size, 2)) {}
@@ -26,13 +27,14 @@ struct Problem {
             .weight = weight.data(),
             .y = y.data(),
             .y_dtype = y_dtype,
+            .y_row_stride = y.stride(),
             .rows = y.rows(),
             .size = size,
             .eps = 1e-5f};
   }
-  Matrix empty(int64_t count) const { return Matrix(count, size, size, y_dtype); }
+  Matrix empty(int64_t count) const { return Matrix(count, size, size + gap, y_dtype); }
 
-  int64_t rows, size;
+  int64_t rows, size, gap;  // gap: elements between the rows of y
   DType y_dtype;
   std::vector<float> x, weight;
 };
@@ -45,7 +47,7 @@ TEST_P(RmsNorm, AgreesWithTheReference) {
         for (const float scale : {1e-4f, 1.0f, 1e6f}) {
           SCOPED_TRACE(std::to_string(rows) + " x " + std::to_string(size) + " scale " +
                        std::to_string(scale));
-          const Problem problem(rows, size, dtype, scale);
+          const Problem problem(rows, size, dtype, scale, size % 5);
           Matrix y = problem.empty(rows), expected = problem.empty(rows);
           run_rms_norm({.pool = pool}, problem.args(y), GetParam());
           run_rms_norm_reference({.pool = pool}, problem.args(expected));

@@ -17,22 +17,22 @@ namespace {
 #include "kernels/simd_avx512.inc"
 
 constexpr int kTileRows = 16;
+constexpr int kTileOutputs = 16;
 constexpr int kTileK = 32;                                        // of one tile of A
-constexpr int kTileSteps = kTileK / 2;                            // of one tile of B
-constexpr int64_t kTileStepBytes = kTileSteps * kPanelStepBytes;  // from tile to tile of B
-constexpr int64_t kTileBytesOfA = kTileK * 2;
-constexpr int kHalfBytes = 2 * kTileRows * kStepBytes;  // 32 outputs of a step
+constexpr int64_t kTileBytesOfA = kTileK * 2;                     // in a row
+constexpr int64_t kTileBytesOfB = kTileOutputs * kStepBytes;      // in a step
+constexpr int64_t kTileStepBytes = kTileK / 2 * kPanelStepBytes;  // from tile to tile of B
 constexpr int64_t kSumsRowBytes = kPanelOutputs * sizeof(float);
 constexpr int64_t kLine = 64;
 
-// Tiles of k in one block.
+// Tiles of k in one block, and how many a product may have to take a single one: then the sums need
+// not rest.
 constexpr int64_t kBlockTiles = 8;
-// Products with no more tiles than this take one block: the sums need not rest.
 constexpr int64_t kLoneBlockTiles = 16;
 // How far a stream over the weights reads ahead of itself.
 constexpr int64_t kStreamAheadBytes = 16 << 10;
 
-// Tiles 0-3: sums. 4, 5: rows of A (with 16 outputs side by side, 5 is of B). 6, 7: B.
+// Tiles 0-3: sums. 4, 5: rows of A (with 16 rows in all, 5 is of B). 6, 7: B.
 struct alignas(64) TileShapes {
   uint8_t palette = 1;
   uint8_t start_row = 0;
@@ -41,25 +41,10 @@ struct alignas(64) TileShapes {
   uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
 };
 
-// g++ takes the tile loads for code that reads no memory.
+// g++ takes tile loads for code that reads no memory, and a loop of nothing but prefetches for code
+// without effect.
 inline void memory_is_read() { asm volatile("" ::: "memory"); }
-
-// What is to be brought into the L2 cache meanwhile: `lines` consecutive cache lines for each tile
-// of k, and one line in each of `rows` rows.
-struct Ahead {
-  const std::byte* at = nullptr;
-  int lines = 0;
-  const std::byte* a = nullptr;
-  int64_t a_row_bytes = 0;
-  int a_rows = 0;
-
-  void touch(int64_t tile) const {
-    for (int i = 0; i < lines; ++i)
-      _mm_prefetch(reinterpret_cast<const char*>(at + (tile * lines + i) * kLine), _MM_HINT_T1);
-    for (int i = 0; i < a_rows; ++i)
-      _mm_prefetch(reinterpret_cast<const char*>(a + i * a_row_bytes + tile * kLine), _MM_HINT_T1);
-  }
-};
+inline void prefetch_l2(const std::byte* p) { asm volatile("prefetcht1 %0" ::"m"(*p)); }
 
 // The operands of `tiles` consecutive tiles of k.
 struct Stretch {
@@ -69,41 +54,24 @@ struct Stretch {
   int64_t tiles = 0;
 };
 
-// 17 to 32 rows x 32 outputs.
-inline void multiply_half(const Stretch& s, const Ahead& ahead) {
-  const std::byte* lower = s.a + kTileRows * s.a_row_bytes;
-  for (int64_t tile = 0; tile < s.tiles; ++tile) {
-    const std::byte* b = s.b + tile * kTileStepBytes;
-    _tile_loadd(4, s.a + tile * kTileBytesOfA, s.a_row_bytes);
-    _tile_loadd(6, b, kPanelStepBytes);
-    _tile_loadd(7, b + 64, kPanelStepBytes);
-    _tile_dpbf16ps(0, 4, 6);
-    _tile_loadd(5, lower + tile * kTileBytesOfA, s.a_row_bytes);
-    _tile_dpbf16ps(1, 4, 7);
-    ahead.touch(tile);
-    _tile_dpbf16ps(2, 5, 6);
-    _tile_dpbf16ps(3, 5, 7);
-  }
-}
+// What is fetched during a stretch: with each tile `lines` consecutive lines of weights, and a line
+// of each of four rows of A.
+constexpr int kFetchedRows = 4;
+struct Fetch {
+  const std::byte* weights = nullptr;
+  int lines = 0;
+  const std::byte* a = nullptr;  // or null
+  int64_t a_row_bytes = 0;
 
-// Up to 16 rows x 64 outputs.
-inline void multiply_whole(const Stretch& s, const Ahead& ahead) {
-  for (int64_t tile = 0; tile < s.tiles; ++tile) {
-    const std::byte* b = s.b + tile * kTileStepBytes;
-    ahead.touch(tile);
-    _tile_loadd(4, s.a + tile * kTileBytesOfA, s.a_row_bytes);
-    _tile_loadd(5, b, kPanelStepBytes);
-    _tile_dpbf16ps(0, 4, 5);
-    _tile_loadd(6, b + 64, kPanelStepBytes);
-    _tile_dpbf16ps(1, 4, 6);
-    _tile_loadd(7, b + 128, kPanelStepBytes);
-    _tile_dpbf16ps(2, 4, 7);
-    _tile_loadd(5, b + 192, kPanelStepBytes);
-    _tile_dpbf16ps(3, 4, 5);
+  void step() {
+    for (int i = 0; i < lines; ++i) prefetch_l2(weights + i * kLine);
+    weights += lines * kLine;
+    if (!a) return;
+#pragma GCC unroll 4
+    for (int i = 0; i < kFetchedRows; ++i) prefetch_l2(a + i * a_row_bytes);
+    a += kLine;
   }
-}
-
-#include "kernels/gemm/gemm_finish.inc"
+};
 
 inline void zero_sums() {
   _tile_zero(0);
@@ -112,47 +80,59 @@ inline void zero_sums() {
   _tile_zero(3);
 }
 
-// `right` and `below`: from sums to sums of tiles 1 and 2.
-inline void load_sums(const std::byte* sums, int64_t second, int64_t third, int64_t fourth) {
-  _tile_loadd(0, sums, kSumsRowBytes);
-  _tile_loadd(1, sums + second, kSumsRowBytes);
-  _tile_loadd(2, sums + third, kSumsRowBytes);
-  _tile_loadd(3, sums + fourth, kSumsRowBytes);
-}
+#include "kernels/gemm/gemm_finish.inc"
 
-inline void store_sums(std::byte* sums, int64_t second, int64_t third, int64_t fourth) {
-  _tile_stored(0, sums, kSumsRowBytes);
-  _tile_stored(1, sums + second, kSumsRowBytes);
-  _tile_stored(2, sums + third, kSumsRowBytes);
-  _tile_stored(3, sums + fourth, kSumsRowBytes);
-}
+// Tiles 0-3 in memory, as parts of rows of 64 outputs: tiles 1, 2 and 3 lie `second`, `third` and
+// `fourth` floats behind tile 0.
+struct SumTiles {
+  float* at = nullptr;
+  int second = 0, third = 0, fourth = 0;
+
+  void load() const {
+    memory_is_read();
+    _tile_loadd(0, at, kSumsRowBytes);
+    _tile_loadd(1, at + second, kSumsRowBytes);
+    _tile_loadd(2, at + third, kSumsRowBytes);
+    _tile_loadd(3, at + fourth, kSumsRowBytes);
+  }
+  void store() const {
+    _tile_stored(0, at, kSumsRowBytes);
+    _tile_stored(1, at + second, kSumsRowBytes);
+    _tile_stored(2, at + third, kSumsRowBytes);
+    _tile_stored(3, at + fourth, kSumsRowBytes);
+  }
+};
 
 // A product of up to 256 rows and 4 panels.
 class AmxProduct {
  public:
   explicit AmxProduct(const GemmTile& tile)
-      : tile_(tile), whole_tiles_(tile.k / kTileK), has_tail_(tile.k % kTileK != 0) {
+      : tile_(tile),
+        whole_tiles_(tile.k / kTileK),
+        has_tail_(tile.k % kTileK != 0),
+        pairs_((tile.rows + kTileRows - 1) / kAmxRowsPerBlock) {
     if (has_tail_) copy_tails();
   }
   ~AmxProduct() { _tile_release(); }
 
   void run() {
     const int64_t tiles = whole_tiles_ + has_tail_;
-    const bool is_lone = tiles <= kLoneBlockTiles || tile_.rows <= kAmxRowsPerBlock;
-    const int64_t block = is_lone ? tiles : kBlockTiles;
-    for (int64_t first = 0; first == 0 || first < tiles; first += block) {
-      const int64_t end = first + block < tiles ? first + block : tiles;
-      for (int panel = 0; panel < tile_.panels; ++panel) run_block(panel, first, end, end == tiles);
+    is_lone_ = tiles <= kLoneBlockTiles || pairs_ <= 1;
+    const int64_t step = is_lone_ ? tiles : kBlockTiles;
+    for (int64_t first = 0; first == 0 || first < tiles; first += step) {
+      Block block{.first = first, .end = first + step < tiles ? first + step : tiles};
+      block.is_last = block.end == tiles;
+      for (block.panel = 0; block.panel < tile_.panels; ++block.panel) run_block(block);
     }
   }
 
  private:
+  // A block of k of a panel.
   struct Block {
-    int panel;
-    int64_t first, end;  // tiles of k
-    bool is_last;
+    int panel = 0;
+    int64_t first = 0, end = 0;  // tiles
+    bool is_last = false;
   };
-
   // The last, incomplete tiles of k, filled up with zeros: of all rows and of every panel.
   void copy_tails() {
     const int64_t rest = tile_.k % kTileK;
@@ -166,62 +146,112 @@ class AmxProduct {
     for (int panel = 0; panel < tile_.panels; ++panel) {
       std::byte* out = tail_b_ + panel * kTileStepBytes;
       __builtin_memset(out, 0, kTileStepBytes);
-      __builtin_memcpy(out,
-                       tile_.weight + panel * tile_.panel_bytes + whole_tiles_ * kTileStepBytes,
+      __builtin_memcpy(out, weights(panel, whole_tiles_),
                        static_cast<size_t>(steps * kPanelStepBytes));
     }
   }
 
-  void run_block(int panel, int64_t first, int64_t end, bool is_last) {
-    const Block block{panel, first, end, is_last};
-    const int64_t paired_rows = (tile_.rows + kTileRows - 1) / kAmxRowsPerBlock * kAmxRowsPerBlock;
-    for (int half = 0; half < 2; ++half)
-      for (int64_t row = 0; row < paired_rows; row += kAmxRowsPerBlock) run_half(block, row, half);
-    if (paired_rows < tile_.rows) run_whole(block, paired_rows);
+  // Where the sums rest between blocks, half a panel passes by all rows and then the other, because
+  // half a block of a panel fits the L1 cache; otherwise both pass by the rows pair by pair, and
+  // the sums stay in the L1 cache until they are finished.
+  void run_block(const Block& block) {
+    if (is_lone_) {
+      for (int64_t pair = 0; pair < pairs_; ++pair)
+        for (int half = 0; half < 2; ++half) run_pair(block, pair, half, 2 * pair + half);
+    } else {
+      for (int half = 0; half < 2; ++half)
+        for (int64_t pair = 0; pair < pairs_; ++pair)
+          run_pair(block, pair, half, half * pairs_ + pair);
+    }
+    if (pairs_ * kAmxRowsPerBlock < tile_.rows) run_single(block, pairs_ * kAmxRowsPerBlock);
   }
 
-  void run_half(const Block& block, int64_t row, int half) {
-    constexpr int64_t kRight = 64, kBelow = kTileRows * kSumsRowBytes;
-    const int64_t rows = left_from(row);
+  // The `turn`-th product of the block: 32 rows and half a panel.
+  void run_pair(const Block& block, int64_t pair, int half, int64_t turn) {
+    const int64_t row = pair * kAmxRowsPerBlock;
+    const int64_t rows = rows_from(row);
     configure(kTileRows, static_cast<int>(rows) - kTileRows);
-    std::byte* sums = sums_of(block.panel, row) + half * 2 * kRight;
-    memory_is_read();
-    if (block.first == 0)
-      zero_sums();
-    else
-      load_sums(sums, kRight, kBelow, kBelow + kRight);
-    const int64_t offset = half * kHalfBytes;
-    multiply_half(stretch(block, row, offset), ahead_of_half(block, row, half));
-    if (block.is_last && has_tail_) multiply_half(tail(block.panel, row, offset), {});
-    store_sums(sums, kRight, kBelow, kBelow + kRight);
-    if (block.is_last && half == 1)
-      finish_rows(tile_, block.panel, row, rows, reinterpret_cast<const float*>(sums - 2 * kRight));
+    float* sums = sums_of(block.panel, row);
+    const SumTiles tiles{.at = sums + half * 2 * kTileOutputs,
+                         .second = kTileOutputs,
+                         .third = kTileRows * kPanelOutputs,
+                         .fourth = kTileRows * kPanelOutputs + kTileOutputs};
+    block.first == 0 ? zero_sums() : tiles.load();
+    const int64_t offset = half * 2 * kTileBytesOfB;
+    const Stretch main = stretch(block, row, offset);
+    multiply_pair(main, fetch_for(block, turn));
+    if (block.is_last && has_tail_) multiply_pair(tail(block.panel, row, offset), {});
+    tiles.store();
+    if (block.is_last && half == 1) finish_rows(block.panel, row, rows, sums);
   }
 
-  void run_whole(const Block& block, int64_t row) {
-    const int64_t rows = left_from(row);
+  void run_single(const Block& block, int64_t row) {
+    const int64_t rows = rows_from(row);
     configure(static_cast<int>(rows), 0);
-    std::byte* sums = sums_of(block.panel, row);
-    memory_is_read();
-    if (block.first == 0)
-      zero_sums();
-    else
-      load_sums(sums, 64, 128, 192);
-    Ahead ahead;
-    const Stretch all = stretch(block, row, 0);
-    if (row == 0) ahead = {.at = all.b + kStreamAheadBytes, .lines = kTileStepBytes / kLine};
-    multiply_whole(all, ahead);
-    if (block.is_last && has_tail_) multiply_whole(tail(block.panel, row, 0), {});
-    store_sums(sums, 64, 128, 192);
-    if (block.is_last)
-      finish_rows(tile_, block.panel, row, rows, reinterpret_cast<const float*>(sums));
+    float* sums = sums_of(block.panel, row);
+    const SumTiles tiles{
+        .at = sums, .second = kTileOutputs, .third = 2 * kTileOutputs, .fourth = 3 * kTileOutputs};
+    block.first == 0 ? zero_sums() : tiles.load();
+    const Stretch main = stretch(block, row, 0);
+    Fetch next;
+    if (row == 0) next = {.weights = main.b + kStreamAheadBytes, .lines = kTileStepBytes / kLine};
+    multiply_single(main, next);
+    if (block.is_last && has_tail_) multiply_single(tail(block.panel, row, 0), {});
+    tiles.store();
+    if (block.is_last) finish_rows(block.panel, row, rows, sums);
+  }
+
+  // 17 to 32 rows x 32 outputs.
+  void multiply_pair(const Stretch& s, Fetch next) {
+    const std::byte* a = s.a;
+    const std::byte* lower = s.a + kTileRows * s.a_row_bytes;
+    const std::byte* b = s.b;
+    for (int64_t tile = 0; tile < s.tiles; ++tile) {
+      _tile_loadd(4, a, s.a_row_bytes);
+      _tile_loadd(6, b, kPanelStepBytes);
+      _tile_loadd(7, b + kTileBytesOfB, kPanelStepBytes);
+      _tile_dpbf16ps(0, 4, 6);
+      _tile_loadd(5, lower, s.a_row_bytes);
+      _tile_dpbf16ps(1, 4, 7);
+      next.step();
+      _tile_dpbf16ps(2, 5, 6);
+      _tile_dpbf16ps(3, 5, 7);
+      a += kTileBytesOfA;
+      lower += kTileBytesOfA;
+      b += kTileStepBytes;
+    }
+  }
+
+  // Up to 16 rows x 64 outputs.
+  void multiply_single(const Stretch& s, Fetch next) {
+    const std::byte* a = s.a;
+    const std::byte* b = s.b;
+    for (int64_t tile = 0; tile < s.tiles; ++tile) {
+      next.step();
+      _tile_loadd(4, a, s.a_row_bytes);
+      _tile_loadd(5, b, kPanelStepBytes);
+      _tile_dpbf16ps(0, 4, 5);
+      _tile_loadd(6, b + kTileBytesOfB, kPanelStepBytes);
+      _tile_dpbf16ps(1, 4, 6);
+      _tile_loadd(7, b + 2 * kTileBytesOfB, kPanelStepBytes);
+      _tile_dpbf16ps(2, 4, 7);
+      _tile_loadd(5, b + 3 * kTileBytesOfB, kPanelStepBytes);
+      _tile_dpbf16ps(3, 4, 5);
+      a += kTileBytesOfA;
+      b += kTileStepBytes;
+    }
+  }
+
+  void finish_rows(int panel, int64_t row, int64_t rows, const float* sums) const {
+    const int outputs = tile_.epilogue == Epilogue::kSiluMul ? kPairOutputs : kPanelOutputs;
+    finish(tile_, row, int64_t{panel} * outputs, {.sums = sums, .rows = rows, .width = outputs});
   }
 
   Stretch stretch(const Block& block, int64_t row, int64_t offset) const {
     const int64_t end = block.end < whole_tiles_ ? block.end : whole_tiles_;
     return {.a = tile_.a + row * tile_.a_row_bytes + block.first * kTileBytesOfA,
             .a_row_bytes = tile_.a_row_bytes,
-            .b = panel_of(block.panel) + block.first * kTileStepBytes + offset,
+            .b = weights(block.panel, block.first) + offset,
             .tiles = end - block.first};
   }
   Stretch tail(int panel, int64_t row, int64_t offset) const {
@@ -231,35 +261,32 @@ class AmxProduct {
             .tiles = 1};
   }
 
-  // All halves of a block together bring the next block of weights, and the panels of a block
-  // together the same rows' next block.
-  Ahead ahead_of_half(const Block& block, int64_t row, int half) const {
-    const int64_t pairs = (tile_.rows + kTileRows - 1) / kAmxRowsPerBlock;
-    const int64_t index = half * pairs + row / kAmxRowsPerBlock;
-    const int64_t tiles = block.end - block.first;
-    const std::byte* next = block.panel + 1 < tile_.panels
-                                ? panel_of(block.panel + 1) + block.first * kTileStepBytes
-                                : panel_of(0) + block.end * kTileStepBytes;
-    if (block.is_last && block.panel + 1 == tile_.panels) next = panel_of(tile_.panels);
-    const auto lines = static_cast<int>((kTileStepBytes / kLine + 2 * pairs - 1) / (2 * pairs));
-    Ahead ahead{.at = next + index * lines * tiles * kLine, .lines = lines};
-    if (block.is_last) return ahead;
-    const int rows = (kTileRows + tile_.panels - 1) / tile_.panels;
-    ahead.a = tile_.a + (row + half * kTileRows + block.panel * rows) * tile_.a_row_bytes +
-              block.end * kTileBytesOfA;
-    ahead.a_row_bytes = tile_.a_row_bytes;
-    ahead.a_rows = rows;
-    return ahead;
+  // All products of a block together fetch the weights that come next, and those of a block's
+  // panels together the rows' next block.
+  Fetch fetch_for(const Block& block, int64_t turn) const {
+    const std::byte* next = block.panel + 1 < tile_.panels ? weights(block.panel + 1, block.first)
+                            : block.is_last                ? weights(tile_.panels, 0)
+                                                           : weights(0, block.end);
+    const int64_t lines = (kTileStepBytes / kLine + 2 * pairs_ - 1) / (2 * pairs_);
+    const int64_t row = turn * kTileRows + block.panel * kFetchedRows;
+    return {.weights = next + turn * lines * kLine * (block.end - block.first),
+            .lines = static_cast<int>(lines),
+            .a = block.is_last ? nullptr
+                               : tile_.a + row * tile_.a_row_bytes + block.end * kTileBytesOfA,
+            .a_row_bytes = tile_.a_row_bytes};
   }
 
   // Of 32 rows, or of fewer at the end.
-  int64_t left_from(int64_t row) const {
+  int64_t rows_from(int64_t row) const {
     const int64_t left = tile_.rows - row;
     return left < kAmxRowsPerBlock ? left : kAmxRowsPerBlock;
   }
-  const std::byte* panel_of(int panel) const { return tile_.weight + panel * tile_.panel_bytes; }
-  std::byte* sums_of(int panel, int64_t row) {
-    return reinterpret_cast<std::byte*>(sums_) + (panel * kAmxMaxTileRows + row) * kSumsRowBytes;
+  const std::byte* weights(int panel, int64_t tile) const {
+    return tile_.weight + panel * tile_.panel_bytes + tile * kTileStepBytes;
+  }
+  float* sums_of(int panel, int64_t row) {
+    if (is_lone_) return sums_;
+    return sums_ + (panel * kAmxMaxTileRows + row) * kPanelOutputs;
   }
 
   // `lower` = 0: up to 16 rows x 64 outputs.
@@ -277,8 +304,10 @@ class AmxProduct {
   }
 
   const GemmTile& tile_;
-  int64_t whole_tiles_;
-  bool has_tail_;
+  const int64_t whole_tiles_;
+  const bool has_tail_;
+  const int64_t pairs_;  // of 32 rows, the last of 17 at least
+  bool is_lone_ = false;
   int upper_ = 0;
   int lower_ = 0;
   alignas(64) float sums_[kAmxMaxPanels * kAmxMaxTileRows * kPanelOutputs];
