@@ -11,7 +11,7 @@ namespace kvasir::cli {
 namespace {
 
 int64_t context_limit(const Engine& engine, const EngineOptions& options) {
-  const int64_t most = engine.info().max_positions;
+  const int64_t most = engine.info().plan.context;
   return options.context > 0 ? std::min(options.context, most) : most;
 }
 

@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <chrono>
 #include <csignal>
 #include <cstring>
 
@@ -48,7 +49,8 @@ void DescriptorOutput::write(std::string_view text) {
   }
 }
 
-Interrupts::Interrupts() {
+Interrupts::Interrupts(bool on_terminal)
+    : remark_(on_terminal ? "\r\x1b[Kkvasir: interrupted\n" : "kvasir: interrupted\n") {
   if (::pipe2(pipe_, O_CLOEXEC | O_NONBLOCK) != 0)
     throw Error(ErrorCode::kIo, fmt::format("pipe: {}", std::strerror(errno)), "signals");
 }
@@ -63,7 +65,7 @@ void Interrupts::notify(int signal) {
   const int count = ++count_;
   const Mode mode = mode_;
   if (mode == Mode::kExit || (mode == Mode::kCancel && count > 1)) {
-    [[maybe_unused]] const ssize_t newline = ::write(2, "\n", 1);
+    [[maybe_unused]] const ssize_t said = ::write(STDERR_FILENO, remark_.data(), remark_.size());
     ::_exit(128 + signal);
   }
   // A full pipe is readable already.
@@ -125,6 +127,12 @@ LineReader::Status LineReader::next(std::string& line, const Interrupts& interru
     if (got == 0) ended_ = true;
     buffered_.append(piece, static_cast<size_t>(got));
   }
+}
+
+double Environment::seconds() const {
+  if (now) return now();
+  using Clock = std::chrono::steady_clock;
+  return std::chrono::duration<double>(Clock::now().time_since_epoch()).count();
 }
 
 ProgressOptions Environment::progress_options() const {

@@ -6,7 +6,6 @@
 #include "cli/commands.h"
 #include "cli/exit_codes.h"
 #include "cli/json_lines.h"
-#include "cli/suggest.h"
 #include "cli/unicode.h"
 
 namespace kvasir::cli {
@@ -40,6 +39,10 @@ std::string one_line(std::string text) {
 }
 
 int report(const Error& error, bool json, Environment& environment) {
+  if (error.code() == ErrorCode::kCancelled && environment.interrupts->pending()) {
+    environment.say("kvasir: interrupted\n");
+    return environment.interrupts->exit_status();
+  }
   environment.say(fmt::format("kvasir: error: {}\n", one_line(error.what())));
   if (json && error.code() != ErrorCode::kIo) {
     try {
@@ -48,8 +51,6 @@ int report(const Error& error, bool json, Environment& environment) {
       // Said on stderr already.
     }
   }
-  if (error.code() == ErrorCode::kCancelled && environment.interrupts->pending())
-    return environment.interrupts->exit_status();
   return exit_code(error.code());
 }
 
@@ -101,24 +102,6 @@ std::string read_text(const std::string& path, Environment& environment) {
   if (text.find_first_not_of(" \t\r\n") == std::string::npos)
     throw Error(ErrorCode::kMalformed, "expected text, found an empty document", name);
   return text;
-}
-
-void check_methods(const StageChoice& stages, const Environment& environment) {
-  const std::vector<MethodRow> rows = environment.methods();
-  const auto check = [&rows](const char* stage, const std::string& name) {
-    std::vector<std::string> known;
-    for (const MethodRow& row : rows)
-      if (row.stage == stage) known.push_back(row.name);
-    if (std::find(known.begin(), known.end(), name) != known.end()) return;
-    std::string list;
-    for (const std::string& each : known) list += (list.empty() ? "" : ", ") + each;
-    throw Error(ErrorCode::kNotFound,
-                fmt::format("no method '{}'; there is {}{}", name, list, did_you_mean(name, known)),
-                fmt::format("--{}", stage));
-  };
-  check("prefill", stages.prefill.name);
-  check("compress", stages.compress.name);
-  check("retrieve", stages.retrieve.name);
 }
 
 }  // namespace kvasir::cli

@@ -56,10 +56,10 @@ Result<ordered_json> normalize_messages(const ordered_json& variables) {
   ordered_json normalized = ordered_json::array();
   for (const ordered_json& message : *messages) {
     if (!message.is_object())
-      return Error(ErrorCode::kInvalidArgument,
-                   fmt::format("expected each message to be an object, found {}",
-                               message.type_name()),
-                   "chat");
+      return Error(
+          ErrorCode::kInvalidArgument,
+          fmt::format("expected each message to be an object, found {}", message.type_name()),
+          "chat");
     normalized.push_back(normalize_message(message));
   }
   return normalized;
@@ -89,10 +89,10 @@ Result<std::optional<std::string>> find_template(const ordered_json& config,
                  "chat_template: expected a template named \"default\" in the list, found none",
                  path);
   }
-  return Error(ErrorCode::kMalformed,
-               fmt::format("chat_template: expected a string or a list, found {}",
-                           found->type_name()),
-               path);
+  return Error(
+      ErrorCode::kMalformed,
+      fmt::format("chat_template: expected a string or a list, found {}", found->type_name()),
+      path);
 }
 
 // The object in a JSON file; an empty one where there is no such file.

@@ -3,9 +3,9 @@
 //
 // The language is the part of Jinja that published templates use, with the settings and extra
 // functions of `apply_chat_template` in transformers 5 (trim_blocks, lstrip_blocks, loop controls,
-// immutable sandbox, tojson without ASCII escapes, raise_exception, strftime_now, {% generation %}).
-// Deliberate differences: integers have 64 bits; case conversion is character by character (ß is
-// known); imports, blocks, recursive loops and a few filters and methods are refused by name.
+// immutable sandbox, tojson without ASCII escapes, raise_exception, strftime_now, {% generation
+// %}). Deliberate differences: integers have 64 bits; case conversion is character by character (ß
+// is known); imports, blocks, recursive loops and a few filters and methods are refused by name.
 
 #include <cstdint>
 #include <ctime>

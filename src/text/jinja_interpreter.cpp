@@ -61,10 +61,7 @@ void check_depth(int depth) {
 }  // namespace
 
 Interpreter::Interpreter(const DictObject& variables, const Limits& limits, const Clock& clock)
-    : variables_(variables),
-      clock_(clock),
-      budget_(limits),
-      scope_(std::make_shared<Scope>()) {}
+    : variables_(variables), clock_(clock), budget_(limits), scope_(std::make_shared<Scope>()) {}
 
 Interpreter::~Interpreter() {
   for (const auto& scope : captured_) scope->variables.clear();
@@ -383,7 +380,8 @@ Value Interpreter::evaluate_slice(const Expression& node) {
 
 Arguments Interpreter::evaluate_arguments(const CallArguments& nodes) {
   Arguments arguments;
-  for (const ExpressionPtr& node : nodes.positional) arguments.positional.push_back(evaluate(*node));
+  for (const ExpressionPtr& node : nodes.positional)
+    arguments.positional.push_back(evaluate(*node));
   for (const auto& [name, node] : nodes.named) arguments.named.emplace_back(name, evaluate(*node));
   if (nodes.spread)
     for (Value& value : to_vector(budget_, evaluate(*nodes.spread)))

@@ -54,8 +54,8 @@ class Parser {
     explicit Nest(Parser* parser) : parser_(parser) {
       if (++parser_->nesting_ > kMaxSyntaxDepth) {
         --parser_->nesting_;
-        parser_->fail(fmt::format("expected at most {} levels of nesting, found more",
-                                  kMaxSyntaxDepth));
+        parser_->fail(
+            fmt::format("expected at most {} levels of nesting, found more", kMaxSyntaxDepth));
       }
     }
     ~Nest() { --parser_->nesting_; }
@@ -676,7 +676,8 @@ class Parser {
   void parse_arguments(Expression* node) {
     CallArguments& arguments = node->arguments;
     const auto ensure = [&](bool holds) {
-      if (!holds) fail("expected positional arguments before named ones and *, found another order");
+      if (!holds)
+        fail("expected positional arguments before named ones and *, found another order");
     };
     expect_operator("(");
     bool is_first = true;

@@ -109,7 +109,8 @@ ModelInfo inspect(const EngineOptions& options) {
   info.isa = "avx512_bf16";
   info.kernels = {{"gemm", "avx512_bf16"}, {"attention", "avx512_bf16"}};
   const int64_t context = options.context > 0 ? options.context : rules.context;
-  info.plan = {.weights = 31457280,
+  info.plan = {.context = std::min(context, rules.context),
+               .weights = 31457280,
                .kv = context * 4096,
                .scratch = 8 << 20,
                .fixed = 4 << 20,

@@ -34,6 +34,7 @@ class StringOutput final : public Output {
 
 Outcome run(const std::vector<std::string>& arguments, const Setting& setting) {
   fake::reset_log();
+  if (setting.before) setting.before();
   StringOutput out, err;
   Interrupts interrupts;
   out.fail_after = setting.fail_out_after;
@@ -93,7 +94,7 @@ std::string file_content(const std::string& path) {
   return content.str();
 }
 
-Process Process::start(const std::vector<std::string>& arguments) {
+Process Process::start(const std::vector<std::string>& arguments, const std::string& program) {
   int in_pipe[2], out_pipe[2], err_pipe[2];
   for (auto* ends : {in_pipe, out_pipe, err_pipe})
     if (::pipe2(ends, O_CLOEXEC) != 0) std::abort();
@@ -103,12 +104,12 @@ Process Process::start(const std::vector<std::string>& arguments) {
     ::dup2(in_pipe[0], 0);
     ::dup2(out_pipe[1], 1);
     ::dup2(err_pipe[1], 2);
-    std::vector<std::string> words{KVASIR_FAKE};
+    std::vector<std::string> words{program};
     words.insert(words.end(), arguments.begin(), arguments.end());
     std::vector<char*> argv;
     for (std::string& word : words) argv.push_back(word.data());
     argv.push_back(nullptr);
-    ::execv(KVASIR_FAKE, argv.data());
+    ::execv(program.c_str(), argv.data());
     ::_exit(127);
   }
   ::close(in_pipe[0]);
