@@ -57,7 +57,11 @@ struct Answer::Impl {
 
 Answer::Answer(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 Answer::Answer(Answer&&) noexcept = default;
-Answer& Answer::operator=(Answer&&) noexcept = default;
+Answer& Answer::operator=(Answer&& other) noexcept {
+  Answer replaced(std::move(*this));  // cancelled like any answer that is destroyed
+  impl_ = std::move(other.impl_);
+  return *this;
+}
 Answer::~Answer() {
   if (impl_ && !impl_->submission.events->ended()) cancel();
 }

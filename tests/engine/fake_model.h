@@ -1,13 +1,13 @@
 #pragma once
 // A model made of hashes, and what a request to it must answer. The KV of a position is a hash of
 // all tokens up to it (and of the rotary lengths they were written under), logits are a function of
-// the last hash. The executor reads the prefix through the page tables and checks all of it on every
-// step, so that KV of another prefix, an overwritten page or a missed position shows.
+// the last hash. The executor reads the prefix through the page tables and checks all of it on
+// every step, so that KV of another prefix, an overwritten page or a missed position shows.
 
 #include <gtest/gtest.h>
 
 #include <algorithm>
-#include <cstring>
+#include <cmath>
 #include <functional>
 #include <memory>
 #include <string>
@@ -23,10 +23,8 @@ namespace kvasir::engine::fake {
 inline constexpr int kLayers = 2;
 inline constexpr int64_t kVocab = 40;
 inline constexpr TokenId kEnd = 1;
-inline constexpr kv::KvGeometry kGeometry{.layers = kLayers,
-                                          .dtype = DType::kBF16,
-                                          .kv_heads = 1,
-                                          .head_dim = 4};  // rows of 8 bytes
+inline constexpr kv::KvGeometry kGeometry{
+    .layers = kLayers, .dtype = DType::kBF16, .kv_heads = 1, .head_dim = 4};  // rows of 8 bytes
 
 inline uint64_t scramble(uint64_t value) {
   value = (value ^ (value >> 31)) * 0x7fb5d329728ea185ull;
@@ -50,7 +48,7 @@ inline std::vector<float> logits_after(uint64_t history) {
 
 class FakeExecutor final : public Executor {
  public:
-  explicit FakeExecutor(kv::KvManager& kv) : kv_(kv) {}
+  explicit FakeExecutor(const kv::KvManager& kv) : pages_(kv.page_pool()) {}
 
   int64_t vocab_size() const override { return kVocab; }
   int64_t max_positions() const override { return positions; }
@@ -103,7 +101,7 @@ class FakeExecutor final : public Executor {
   uint64_t& row(const StepSpan& span, int layer, int plane, int64_t position) const {
     const uint32_t page = span.page_tables[layer][position / kv::kBlockTokens];
     return reinterpret_cast<uint64_t*>(
-        kv_.page_pool().page(page))[plane * kv::kBlockTokens + position % kv::kBlockTokens];
+        pages_.page(page))[plane * kv::kBlockTokens + position % kv::kBlockTokens];
   }
   int64_t rope(int64_t length) const {
     return dynamic_rope_from > 0 && length > dynamic_rope_from ? length : 0;
@@ -159,7 +157,7 @@ class FakeExecutor final : public Executor {
         row(span, 0, 0, span.first_position + i) = 0xdeadbeef;
   }
 
-  kv::KvManager& kv_;
+  kernels::PagePool pages_;
   std::vector<std::vector<float>> logits_;
 };
 
@@ -207,9 +205,10 @@ inline Expected expected_answer(const Request& request, int sample, int64_t posi
   std::string all;
   FakeDetokenizer detokenizer;
   // Cuts the text at the first stop string that is complete.
+  size_t end = 0;
   const auto find_stop = [&] {
-    for (size_t end = 1; end <= all.size(); ++end)
-      for (size_t first = 0; first < end; ++first)
+    for (; end <= all.size(); ++end)
+      for (size_t first = 0; first < end && !request.stop.empty(); ++first)
         if (std::ranges::count(request.stop, all.substr(first, end - first))) {
           all.resize(first);
           return true;

@@ -5,6 +5,7 @@
 
 #include <map>
 #include <random>
+#include <set>
 
 #include "engine/fake_model.h"
 #include "engine/loop.h"

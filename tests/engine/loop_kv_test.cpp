@@ -41,7 +41,8 @@ TEST(LoopKv, AnswersAreReusedAsPrefixes) {
   Request turn = endless(numbered_tokens(50, 1), 30);
   const RequestId first = harness.submit(turn);
   harness.run();
-  turn.prompt = joined(joined(turn.prompt, harness.heard(first).at().tokens), numbered_tokens(7, 2));
+  turn.prompt =
+      joined(joined(turn.prompt, harness.heard(first).at().tokens), numbered_tokens(7, 2));
   const RequestId second = harness.submit(turn);
   harness.run();
   harness.expect_answer(second);
@@ -159,8 +160,8 @@ TEST(LoopKv, SamplesThatDoNotFitTogetherTakeTurns) {
 
 TEST(LoopKv, WhoWaitsForRoomHoldsBackTheLaterOnes) {
   Harness harness(4);
-  const RequestId big = harness.submit(endless(numbered_tokens(150, 1), 20));   // 3 blocks
-  const RequestId next = harness.submit(endless(numbered_tokens(140, 2), 2));   // 3 blocks
+  const RequestId big = harness.submit(endless(numbered_tokens(150, 1), 20));  // 3 blocks
+  const RequestId next = harness.submit(endless(numbered_tokens(140, 2), 2));  // 3 blocks
   const RequestId small = harness.submit(endless(numbered_tokens(10, 3), 2));  // would fit now
   for (int i = 0; i < 6; ++i) harness.step();
   EXPECT_TRUE(harness.heard(next).progress.empty());
