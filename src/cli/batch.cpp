@@ -112,8 +112,7 @@ class BatchRun {
       if (state.error) {
         ++failed_;
         if (exit_ == kExitOk) exit_ = exit_code(state.error->code());
-        environment_.say(
-            fmt::format("kvasir: error: line {}: {}\n", line.line, state.error->what()));
+        environment_.complain(fmt::format("line {}: {}", line.line, state.error->what()));
         environment_.out->write(json_line({{"id", id}, {"error", error_json(*state.error)}}));
       }
       for (size_t i = 0; i < state.samples.size() && !state.error; ++i) {

@@ -6,6 +6,7 @@
 
 #include "cli/json_lines.h"
 #include "cli/unicode.h"
+#include "formats/json_reason.h"
 
 namespace kvasir::cli {
 namespace {
@@ -51,7 +52,8 @@ std::vector<ChatMessage> parse_messages(const std::string& text, const std::stri
     const auto byte = std::min(text.size(), error.byte > 0 ? error.byte - 1 : 0);
     const auto begin = text.begin();
     const auto line = 1 + std::count(begin, begin + static_cast<std::ptrdiff_t>(byte), '\n');
-    throw malformed(fmt::format("line {}: expected JSON; {}", line, error.what()));
+    throw malformed(
+        fmt::format("line {}: expected JSON; {}", line, formats::json_reason(error.what())));
   }
   if (!list.is_array() || list.empty())
     throw malformed("expected a list of messages {\"role\": ..., \"content\": ...}");

@@ -69,7 +69,7 @@ void run_dialogue(RunSession& session, PromptMaker& prompts, const Options& opti
       // A question too long or an answer that failed does not end the dialogue; a terminal that is
       // gone does.
       if (error.code() == ErrorCode::kIo || error.code() == ErrorCode::kInternal) throw;
-      environment.say(fmt::format("kvasir: error: {}\n", error.what()));
+      environment.complain(error.what());
       messages.pop_back();
       continue;
     }

@@ -10,6 +10,8 @@
 #include <csignal>
 #include <cstring>
 
+#include "cli/unicode.h"
+
 namespace kvasir::cli {
 namespace {
 
@@ -144,6 +146,16 @@ ProgressOptions Environment::progress_options() const {
 
 void Environment::note(std::string_view text) const {
   say(fmt::format("kvasir: note: {}\n", text));
+}
+
+void Environment::complain(std::string text) const {
+  constexpr size_t kLongest = 1000;
+  if (text.size() > kLongest) text = text.substr(0, kLongest) + "...";
+  while (const auto place = invalid_utf8_at(text)) text[*place] = '?';
+  for (char& letter : text)
+    if (const auto byte = static_cast<unsigned char>(letter); byte < 0x20 || byte == 0x7f)
+      letter = ' ';
+  say(fmt::format("kvasir: error: {}\n", text));
 }
 
 void Environment::say(std::string_view text) const {

@@ -118,7 +118,10 @@ struct Environment {
   double seconds() const;  // now(), or the steady clock's
   ProgressOptions progress_options() const;
   void note(std::string_view text) const;  // "kvasir: note: ..." on err
-  void say(std::string_view text) const;   // text as it is on err; failures are ignored
+  // "kvasir: error: ..." on err: one line of printable UTF-8, whatever a file or its name put into
+  // the text.
+  void complain(std::string text) const;
+  void say(std::string_view text) const;  // text as it is on err; failures are ignored
 };
 
 }  // namespace kvasir::cli

@@ -31,19 +31,12 @@ int dispatch(const Options& options, Environment& environment) {
   throw Error(ErrorCode::kInternal, "a command without a function");
 }
 
-// Error messages are one line, whatever a file name or a parser put into them.
-std::string one_line(std::string text) {
-  std::replace(text.begin(), text.end(), '\n', ' ');
-  std::replace(text.begin(), text.end(), '\r', ' ');
-  return text;
-}
-
 int report(const Error& error, bool json, Environment& environment) {
   if (error.code() == ErrorCode::kCancelled && environment.interrupts->pending()) {
     environment.say("kvasir: interrupted\n");
     return environment.interrupts->exit_status();
   }
-  environment.say(fmt::format("kvasir: error: {}\n", one_line(error.what())));
+  environment.complain(error.what());
   if (json && error.code() != ErrorCode::kIo) {
     try {
       environment.out->write(json_line({{"error", error_json(error)}}));

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <iostream>
 #include <ostream>
 #include <sstream>
 #include <thread>
@@ -53,6 +54,7 @@ FakeRules FakeRules::of(const std::string& name) {
     if (key == "no_template") rules.no_template = true;
     if (key == "endless") rules.endless = true;
     if (key == "fallback") rules.fallback = true;
+    if (key == "announce") rules.announce = true;
   }
   return rules;
 }
@@ -184,6 +186,7 @@ struct Answer::Impl {
     if (at == static_cast<int64_t>(answer.size()) && !rules.endless)
       return finish(FinishReason::kStop);
     if (log().on_token) log().on_token(at);
+    if (rules.announce && at == 0) std::cerr << "answering\n";
     fake::wait_ms(rules.slow_ms);
     Event event;
     event.kind = Event::Kind::kToken;

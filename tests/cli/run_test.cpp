@@ -313,6 +313,14 @@ TEST(Run, ErrorsBecomeOneLineAndTheirExitCode) {
   }
 }
 
+TEST(Run, ErrorsArePrintableWhateverIsInThem) {
+  const Outcome name = ask("fake", {"-d", "/no/\x1b[31m\n\xff", "-a", "x"});
+  EXPECT_EQ(name.err, "kvasir: error: /no/ [31m ?: cannot open: No such file or directory\n");
+  const std::string chat = temporary_file(
+      "long.json", R"([{"role":"user","content":"x",")" + std::string(5000, 'x') + R"(":1}])");
+  EXPECT_LT(ask("fake", {"--chat", chat}).err.size(), 1100u);
+}
+
 TEST(Run, AnswersBeforeAFailedOneArePrinted) {
   const Outcome outcome = ask("fake,answer_error=internal,bad_question=boom",
                               {"-a", "fine", "-a", "boom", "--as", "requests"});
