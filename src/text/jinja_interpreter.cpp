@@ -127,7 +127,7 @@ Interpreter::Flow Interpreter::run_statement(const Statement& statement) {
     case StatementKind::kFor:
       return run_for(statement);
     case StatementKind::kSet:
-      assign(statement.target, evaluate(*statement.expression));
+      run_set(statement);
       break;
     case StatementKind::kSetBlock:
       run_set_block(statement, &flow);
@@ -150,6 +150,12 @@ Interpreter::Flow Interpreter::run_statement(const Statement& statement) {
       return Flow::kContinue;
   }
   return flow;
+}
+
+void Interpreter::run_set(const Statement& statement) {
+  const Value value = evaluate(*statement.expression);
+  offset_ = statement.target.offset;
+  assign(statement.target, value);
 }
 
 Interpreter::Flow Interpreter::run_if(const Statement& statement) {
@@ -214,6 +220,7 @@ void Interpreter::run_set_block(const Statement& statement, Flow* flow) {
   if (*flow != Flow::kNormal) return;
   Value value = make_string(budget_, std::move(text));
   if (statement.filter) value = apply_filters(*statement.filter, std::move(value));
+  offset_ = statement.target.offset;
   assign(statement.target, value);
 }
 
