@@ -1,5 +1,5 @@
 #pragma once
-// The engine loop's view of a model: runs one step. Implemented over libtorch (models/) and by
+// The engine loop's view of a model: runs one step. Implemented over the CPU's kernels and by
 // fakes in tests. The loop knows nothing else of the model.
 
 #include <cstdint>
