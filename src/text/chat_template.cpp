@@ -2,8 +2,8 @@
 
 #include <fmt/format.h>
 
-#include <array>
 #include <exception>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <optional>
 
@@ -20,6 +20,10 @@ struct ChatTemplate::Parsed {
   std::string source;  // normalised
   std::string origin;
   jinja::Body body;
+
+  std::string place(size_t offset) const {
+    return fmt::format("{}, {}", origin, jinja::describe_place(source, offset));
+  }
 };
 
 namespace {
@@ -56,43 +60,73 @@ Result<ordered_json> normalize_messages(const ordered_json& variables) {
   ordered_json normalized = ordered_json::array();
   for (const ordered_json& message : *messages) {
     if (!message.is_object())
-      return Error(ErrorCode::kInvalidArgument,
-                   fmt::format("expected each message to be an object, found {}",
-                               message.type_name()),
-                   "chat");
+      return Error(
+          ErrorCode::kInvalidArgument,
+          fmt::format("expected each message to be an object, found {}", message.type_name()),
+          "chat");
     normalized.push_back(normalize_message(message));
   }
   return normalized;
 }
 
-// `chat_template` of a JSON file: a string, or a list of {name, template}. nullopt: not there.
-Result<std::optional<std::string>> find_template(const ordered_json& config,
-                                                 const std::string& path) {
-  const auto found = config.find("chat_template");
-  if (found == config.end() || found->is_null()) return std::optional<std::string>();
-  if (found->is_string()) return std::optional(found->get<std::string>());
-  std::optional<std::string> only;
-  if (found->is_array()) {
-    for (const ordered_json& entry : *found) {
-      if (!entry.is_object() || !entry.contains("name") || !entry["name"].is_string() ||
-          !entry.contains("template") || !entry["template"].is_string())
-        return Error(ErrorCode::kMalformed,
-                     "chat_template: expected a list of {\"name\": ..., \"template\": ...} with "
-                     "strings, found another entry",
-                     path);
-      const auto text = entry["template"].get<std::string>();
-      if (entry["name"] == "default") return std::optional(text);
-      if (found->size() == 1) only = text;
-    }
-    if (only) return only;
+struct Source {
+  std::string text, origin;
+};
+using Sources = std::map<std::string, Source, std::less<>>;  // by name
+
+Result<Sources> read_list(const ordered_json& list, const std::string& path) {
+  Sources sources;
+  for (const ordered_json& entry : list) {
+    if (!entry.is_object() || !entry.contains("name") || !entry["name"].is_string() ||
+        !entry.contains("template") || !entry["template"].is_string())
+      return Error(ErrorCode::kMalformed,
+                   fmt::format("chat_template: expected a list of {{\"name\": ..., \"template\": "
+                               "...}} with strings, found {} among them",
+                               entry.is_object() ? "another object" : entry.type_name()),
+                   path);
+    const auto name = entry["name"].get<std::string>();
+    sources[name] = {entry["template"].get<std::string>(),
+                     fmt::format("{} (chat_template \"{}\")", path, name)};
+  }
+  if (sources.size() == 1) {
+    Source only = sources.begin()->second;
+    sources.emplace("default", std::move(only));
+  }
+  if (!sources.empty() && !sources.contains("default"))
     return Error(ErrorCode::kNotFound,
                  "chat_template: expected a template named \"default\" in the list, found none",
                  path);
+  return sources;
+}
+
+// `chat_template` of a JSON file: a string, or a list of {name, template}.
+Result<Sources> read_sources(const ordered_json& config, const std::string& path) {
+  const auto found = config.find("chat_template");
+  if (found == config.end() || found->is_null()) return Sources();
+  if (found->is_array()) return read_list(*found, path);
+  if (found->is_string())
+    return Sources{{"default", {found->get<std::string>(), path + " (chat_template)"}}};
+  return Error(
+      ErrorCode::kMalformed,
+      fmt::format("chat_template: expected a string or a list, found {}", found->type_name()),
+      path);
+}
+
+// chat_template.jinja and, where a conversation has tools, chat_templates/tool_use.jinja.
+Result<Sources> read_files(const std::filesystem::path& folder) {
+  Sources sources;
+  const auto default_path = folder / "chat_template.jinja";
+  for (const auto& [name, path] :
+       {std::pair("default", default_path),
+        std::pair("tool_use", folder / "chat_templates/tool_use.jinja")}) {
+    std::error_code error;
+    if (!std::filesystem::exists(default_path, error) || !std::filesystem::exists(path, error))
+      continue;
+    Result<std::string> text = read_file(path);
+    if (!text) return text.error();
+    sources[name] = {std::move(text).value(), path.string()};
   }
-  return Error(ErrorCode::kMalformed,
-               fmt::format("chat_template: expected a string or a list, found {}",
-                           found->type_name()),
-               path);
+  return sources;
 }
 
 // The object in a JSON file; an empty one where there is no such file.
@@ -128,56 +162,47 @@ void set_special_tokens(const ordered_json& config, ChatTemplate* chat_template)
 }  // namespace
 
 Result<ChatTemplate> ChatTemplate::load(const std::filesystem::path& model_folder) {
-  const auto jinja_path = model_folder / "chat_template.jinja";
-  const auto json_path = model_folder / "chat_template.json";
   const auto config_path = model_folder / "tokenizer_config.json";
   const Result<ordered_json> config = read_json(config_path);
   if (!config) return config.error();
-  std::optional<std::string> source;
-  std::string origin;
-  std::error_code error;
-  if (std::filesystem::exists(jinja_path, error)) {
-    Result<std::string> text = read_file(jinja_path);
-    if (!text) return text.error();
-    source = std::move(text).value();
-    origin = jinja_path.string();
-  }
-  for (const auto& path : {json_path, config_path}) {
-    if (source) break;
+  Result<Sources> sources = read_files(model_folder);
+  for (const auto& path : {model_folder / "chat_template.json", config_path}) {
+    if (!sources || !sources.value().empty()) break;
     const Result<ordered_json> holder = read_json(path);
-    if (!holder) return holder.error();
-    Result<std::optional<std::string>> found = find_template(holder.value(), path.string());
-    if (!found) return found.error();
-    source = found.value();
-    origin = path.string() + " (chat_template)";
+    sources = holder ? read_sources(holder.value(), path.string()) : holder.error();
   }
-  if (!source)
+  if (!sources) return sources.error();
+  const auto main = sources.value().find("default");
+  if (main == sources.value().end())
     return Error(ErrorCode::kNotFound,
                  "expected chat_template.jinja, chat_template.json or `chat_template` in "
                  "tokenizer_config.json, found none; this model has no chat format, so give it "
                  "plain prompts or add a chat_template.jinja",
                  model_folder.string());
-  Result<ChatTemplate> parsed = parse(*source, origin);
-  if (parsed) set_special_tokens(config.value(), &parsed.value());
-  return parsed;
+  Result<ChatTemplate> result = parse(main->second.text, main->second.origin);
+  if (!result) return result;
+  set_special_tokens(config.value(), &result.value());
+  if (const auto tool_use = sources.value().find("tool_use"); tool_use != sources.value().end()) {
+    Result<ChatTemplate> other = parse(tool_use->second.text, tool_use->second.origin);
+    if (!other) return other;
+    result.value().tool_use_ = other.value().parsed_;
+  }
+  return result;
 }
 
 Result<ChatTemplate> ChatTemplate::parse(std::string_view source, std::string_view origin) {
   auto parsed = std::make_shared<Parsed>();
   parsed->source = jinja::normalize_source(source);
   parsed->origin = std::string(origin);
-  const auto place = [&](size_t offset) {
-    return fmt::format("{}, {}", origin, jinja::describe_place(parsed->source, offset));
-  };
   if (const auto invalid = jinja::find_invalid_utf8(parsed->source))
     return Error(ErrorCode::kMalformed,
                  fmt::format("expected UTF-8 in the template, found the byte 0x{:02x}",
                              static_cast<unsigned char>(parsed->source[*invalid])),
-                 place(*invalid));
+                 parsed->place(*invalid));
   try {
     parsed->body = jinja::parse_template(parsed->source);
   } catch (const jinja::SyntaxFailure& failure) {
-    return Error(ErrorCode::kMalformed, failure.message, place(failure.offset));
+    return Error(ErrorCode::kMalformed, failure.message, parsed->place(failure.offset));
   }
   ChatTemplate result;
   result.parsed_ = std::move(parsed);
@@ -196,10 +221,6 @@ void ChatTemplate::set_clock(std::function<std::tm()> clock) { clock_ = std::mov
 
 void ChatTemplate::set_limits(const ChatTemplateLimits& limits) { limits_ = limits; }
 
-const std::string& ChatTemplate::source() const { return parsed_->source; }
-
-const std::string& ChatTemplate::origin() const { return parsed_->origin; }
-
 Result<std::string> ChatTemplate::render(std::span<const ChatMessage> messages,
                                          bool add_generation_prompt) const {
   ordered_json list = ordered_json::array();
@@ -216,6 +237,9 @@ Result<std::string> ChatTemplate::render(const ordered_json& variables) const {
                  "chat");
   const Result<ordered_json> messages = normalize_messages(variables);
   if (!messages) return messages.error();
+  const auto tools = variables.find("tools");
+  const bool has_tools = tools != variables.end() && !tools->is_null();
+  const Parsed& chosen = has_tools && tool_use_ ? *tool_use_ : *parsed_;
   std::optional<jinja::Interpreter> interpreter;
   jinja::DictObject context;
   try {
@@ -233,15 +257,12 @@ Result<std::string> ChatTemplate::render(const ordered_json& variables) const {
                                .max_output_bytes = limits_.max_output_bytes,
                                .max_work_bytes = limits_.max_work_bytes};
     interpreter.emplace(context, limits, clock_);
-    return interpreter->run(parsed_->body);
+    return interpreter->run(chosen.body);
   } catch (const jinja::Failure& failure) {
-    const size_t offset = interpreter ? interpreter->offset() : 0;
     return Error(failure.code, failure.message,
-                 interpreter ? fmt::format("{}, {}", parsed_->origin,
-                                           jinja::describe_place(parsed_->source, offset))
-                             : "chat");
+                 interpreter ? chosen.place(interpreter->offset()) : "chat");
   } catch (const std::bad_alloc&) {
-    return Error(ErrorCode::kResourceExhausted, "out of memory while rendering", parsed_->origin);
+    return Error(ErrorCode::kResourceExhausted, "out of memory while rendering", chosen.origin);
   }
 }
 

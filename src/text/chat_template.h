@@ -3,9 +3,9 @@
 //
 // The language is the part of Jinja that published templates use, with the settings and extra
 // functions of `apply_chat_template` in transformers 5 (trim_blocks, lstrip_blocks, loop controls,
-// immutable sandbox, tojson without ASCII escapes, raise_exception, strftime_now, {% generation %}).
-// Deliberate differences: integers have 64 bits; case conversion is character by character (ß is
-// known); imports, blocks, recursive loops and a few filters and methods are refused by name.
+// immutable sandbox, tojson without ASCII escapes, raise_exception, strftime_now, {% generation
+// %}). Deliberate differences: integers have 64 bits; case conversion is character by character (ß
+// is known); imports, blocks, recursive loops and a few filters and methods are refused by name.
 
 #include <cstdint>
 #include <ctime>
@@ -37,10 +37,11 @@ struct ChatTemplateLimits {
 // from several threads at once.
 class ChatTemplate {
  public:
-  // The template of a Hugging Face model folder: chat_template.jinja, else chat_template.json, else
-  // `chat_template` of tokenizer_config.json; in the latter two a string or a list of
-  // {name, template}, of which `default` is taken, else the only one. The special tokens
-  // (bos_token, eos_token, ...) of tokenizer_config.json become variables.
+  // The templates of a Hugging Face model folder: chat_template.jinja with chat_templates/*.jinja
+  // beside it, else chat_template.json, else `chat_template` of tokenizer_config.json; the latter
+  // two hold a string or a list of {name, template}. `default` is taken (or the only one), and
+  // `tool_use` where a conversation has tools. The special tokens (bos_token, eos_token, ...) of
+  // tokenizer_config.json become variables.
   // Errors: kNotFound (no template), kMalformed (JSON or template, with line and column), kIo.
   static Result<ChatTemplate> load(const std::filesystem::path& model_folder);
 
@@ -66,13 +67,11 @@ class ChatTemplate {
   // reasoning given as `reasoning_content`, `thinking` or `reasoning` is seen under the first two.
   Result<std::string> render(const nlohmann::ordered_json& variables) const;
 
-  const std::string& source() const;
-  const std::string& origin() const;
-
  private:
   struct Parsed;
   ChatTemplate() = default;
   std::shared_ptr<const Parsed> parsed_;
+  std::shared_ptr<const Parsed> tool_use_;  // null: none
   std::shared_ptr<const nlohmann::ordered_json> variables_;
   std::function<std::tm()> clock_;
   ChatTemplateLimits limits_;

@@ -1,5 +1,6 @@
 #include "text/decoder.h"
 
+#include <algorithm>
 #include <charconv>
 
 #include "text/unicode.h"
@@ -10,6 +11,8 @@ namespace kvasir::text {
 namespace {
 
 constexpr int kMaxDepth = 16;
+constexpr size_t kMaxStages = 64;  // each is a level of recursion
+constexpr size_t kMaxGrowth = 64;  // of text, by all stages together
 constexpr std::string_view kReplacement = "\xEF\xBF\xBD";
 
 // The end of every chain.
@@ -289,8 +292,20 @@ Decoder Decoder::parse(const JsonNode& node) {
   return decoder;
 }
 
+// Decoding never fails: what could grow text without bound is refused here.
+void Decoder::limit_growth(const JsonNode& replace) {
+  const size_t content = replace.string("content").size();
+  const JsonNode pattern = replace.at("pattern");
+  const size_t matched = pattern.has("String") ? pattern.string("String").size() : 0;
+  // The most that a byte becomes; an expression may match between all bytes.
+  growth_ *= matched == 0 ? 1 + content : std::max<size_t>(1, (content + matched - 1) / matched);
+  if (growth_ > kMaxGrowth)
+    replace.malformed("replacements that make text at most 64 times larger");
+}
+
 void Decoder::append(const JsonNode& node, int depth) {
   if (depth > kMaxDepth) node.malformed("at most 16 nested sequences");
+  if (recipes_.size() >= kMaxStages) node.malformed("at most 64 decoders");
   const std::string& type = node.string("type");
   const auto need_whole_tokens = [&] {
     if (is_fused_) add([] { return std::make_unique<Gather>(); });
@@ -311,6 +326,7 @@ void Decoder::append(const JsonNode& node, int depth) {
     is_fused_ = true;
   } else if (type == "Replace") {
     need_whole_tokens();
+    limit_growth(node);
     add([pattern = parse_pattern(node.at("pattern")), content = node.string("content")] {
       return std::make_unique<Replace>(pattern, content);
     });

@@ -53,8 +53,10 @@ class Decoder {
   template <class Make>
   void add(Make make);
   void append(const JsonNode& node, int depth);
+  void limit_growth(const JsonNode& replace);
   std::vector<std::shared_ptr<const Recipe>> recipes_;
   bool is_fused_ = false;  // while parsing: the text is one token by now
+  size_t growth_ = 1;      // while parsing: the most that the replacements so far make of a byte
 };
 
 }  // namespace kvasir::text

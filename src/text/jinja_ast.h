@@ -80,17 +80,17 @@ struct MacroDefinition {
 };
 
 enum class StatementKind {
-  kText,        // text
-  kPrint,       // expression
-  kIf,          // branches; body_else
-  kFor,         // target, expression (what), filter, body, body_else
-  kSet,         // target, expression
-  kSetBlock,    // target, filter (may be null), body
-  kMacro,       // macro
-  kCallBlock,   // expression (the call), macro (the caller)
-  kFilterBlock, // filter, body
-  kWith,        // assignments, body
-  kScope,       // body, in a scope of its own
+  kText,         // text
+  kPrint,        // expression
+  kIf,           // branches; body_else
+  kFor,          // target, expression (what), filter, body, body_else
+  kSet,          // target, expression
+  kSetBlock,     // target, filter (may be null), body
+  kMacro,        // macro
+  kCallBlock,    // expression (the call), macro (the caller)
+  kFilterBlock,  // filter, body
+  kWith,         // assignments, body
+  kScope,        // body, in a scope of its own
   kBreak,
   kContinue,
 };

@@ -253,12 +253,9 @@ struct NamedGlobal {
 };
 
 constexpr NamedGlobal kGlobals[] = {
-    {"range", make_range},
-    {"dict", make_dict},
-    {"namespace", make_namespace},
-    {"raise_exception", raise_exception},
-    {"strftime_now", strftime_now},
-    {"joiner", make_joiner},
+    {"range", make_range},          {"dict", make_dict},
+    {"namespace", make_namespace},  {"raise_exception", raise_exception},
+    {"strftime_now", strftime_now}, {"joiner", make_joiner},
 };
 
 }  // namespace

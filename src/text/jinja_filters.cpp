@@ -131,14 +131,12 @@ Value filter_truncate(Interpreter& interpreter, const Value& input, const Argume
     fail(fmt::format("truncate: expected a string, found '{}'", input.type_name()));
   const int64_t limit = bound.get_int(0, 255);
   const std::string end = bound.get_text(2, "...");
-  const int64_t leeway =
-      bound.has(3) && bound[3].is_none() ? 5 : bound.get_int(3, 5);
+  const int64_t leeway = bound.has(3) && bound[3].is_none() ? 5 : bound.get_int(3, 5);
   const int64_t kept = limit - static_cast<int64_t>(count_chars(end));
   if (kept < 0 || leeway < 0) fail("truncate: expected length >= the end's length and leeway >= 0");
   Budget& budget = interpreter.budget();
   if (length(input) <= limit + std::min<int64_t>(leeway, INT32_MAX)) return input;
-  const Value head =
-      get_slice(budget, input, Value::none(), Value::integer(kept), Value::none());
+  const Value head = get_slice(budget, input, Value::none(), Value::integer(kept), Value::none());
   if (bound.get_bool(1, false)) return make_string(budget, head.as_string() + end);
   const auto parts = rsplit_on(head.as_string(), " ", 1);
   return make_string(budget, std::string(parts.front()) + end);
@@ -312,7 +310,8 @@ Value filter_attr(Interpreter& interpreter, const Value& input, const Arguments&
   } else if (auto found = find_method(input, name)) {
     return *found;
   }
-  return Value::undefined(fmt::format("'{} object' has no attribute '{}'", input.type_name(), name));
+  return Value::undefined(
+      fmt::format("'{} object' has no attribute '{}'", input.type_name(), name));
 }
 
 struct NamedFilter {

@@ -61,10 +61,7 @@ void check_depth(int depth) {
 }  // namespace
 
 Interpreter::Interpreter(const DictObject& variables, const Limits& limits, const Clock& clock)
-    : variables_(variables),
-      clock_(clock),
-      budget_(limits),
-      scope_(std::make_shared<Scope>()) {}
+    : variables_(variables), clock_(clock), budget_(limits), scope_(std::make_shared<Scope>()) {}
 
 Interpreter::~Interpreter() {
   for (const auto& scope : captured_) scope->variables.clear();
@@ -130,7 +127,7 @@ Interpreter::Flow Interpreter::run_statement(const Statement& statement) {
     case StatementKind::kFor:
       return run_for(statement);
     case StatementKind::kSet:
-      assign(statement.target, evaluate(*statement.expression));
+      run_set(statement);
       break;
     case StatementKind::kSetBlock:
       run_set_block(statement, &flow);
@@ -153,6 +150,12 @@ Interpreter::Flow Interpreter::run_statement(const Statement& statement) {
       return Flow::kContinue;
   }
   return flow;
+}
+
+void Interpreter::run_set(const Statement& statement) {
+  const Value value = evaluate(*statement.expression);
+  offset_ = statement.target.offset;
+  assign(statement.target, value);
 }
 
 Interpreter::Flow Interpreter::run_if(const Statement& statement) {
@@ -217,6 +220,7 @@ void Interpreter::run_set_block(const Statement& statement, Flow* flow) {
   if (*flow != Flow::kNormal) return;
   Value value = make_string(budget_, std::move(text));
   if (statement.filter) value = apply_filters(*statement.filter, std::move(value));
+  offset_ = statement.target.offset;
   assign(statement.target, value);
 }
 
@@ -383,7 +387,8 @@ Value Interpreter::evaluate_slice(const Expression& node) {
 
 Arguments Interpreter::evaluate_arguments(const CallArguments& nodes) {
   Arguments arguments;
-  for (const ExpressionPtr& node : nodes.positional) arguments.positional.push_back(evaluate(*node));
+  for (const ExpressionPtr& node : nodes.positional)
+    arguments.positional.push_back(evaluate(*node));
   for (const auto& [name, node] : nodes.named) arguments.named.emplace_back(name, evaluate(*node));
   if (nodes.spread)
     for (Value& value : to_vector(budget_, evaluate(*nodes.spread)))

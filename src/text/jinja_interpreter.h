@@ -81,6 +81,7 @@ class Interpreter {
   Flow run_if(const Statement& statement);
   Flow run_for(const Statement& statement);
   void run_for_rounds(const Statement& statement, bool* any);
+  void run_set(const Statement& statement);
   void run_set_block(const Statement& statement, Flow* flow);
   void run_call_block(const Statement& statement);
   Flow run_filter_block(const Statement& statement);

@@ -45,9 +45,7 @@ class Lexer {
     return tokens_.back();
   }
 
-  bool starts_with(std::string_view text) const {
-    return source_.substr(at_, text.size()) == text;
-  }
+  bool starts_with(std::string_view text) const { return source_.substr(at_, text.size()) == text; }
 
   size_t skip_space(size_t at) const {
     while (at < source_.size()) {
@@ -150,14 +148,16 @@ class Lexer {
       move_to(*end);
       return;
     }
-    if (start < source_.size()) fail("expected {% endraw %}, found the end of the template", opened);
+    if (start < source_.size())
+      fail("expected {% endraw %}, found the end of the template", opened);
   }
 
   void read_comment(size_t opened) {
     const size_t start = at_;
     size_t mark = source_.find("#}", at_);
     if (mark == std::string_view::npos) {
-      if (start < source_.size()) fail("expected #} after {#, found the end of the template", opened);
+      if (start < source_.size())
+        fail("expected #} after {#, found the end of the template", opened);
       return;
     }
     if (mark > start && (source_[mark - 1] == '-' || source_[mark - 1] == '+')) --mark;
@@ -318,8 +318,9 @@ class Lexer {
     size_t end = start + 1;
     while (end < source_.size() && source_[end] != mark) end += source_[end] == '\\' ? 2 : 1;
     if (end >= source_.size())
-      fail(fmt::format("expected {} at the end of this string, found the end of the template", mark),
-           start);
+      fail(
+          fmt::format("expected {} at the end of this string, found the end of the template", mark),
+          start);
     add(TokenType::kString, start, unescape(start + 1, end));
     at_ = end + 1;
   }

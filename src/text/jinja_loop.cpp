@@ -63,8 +63,7 @@ std::optional<Value> LoopObject::attribute(Budget& budget, const Value& self,
   if (name == "depth0") return Value::integer(0);
   if (name == "previtem")
     return index0_ == 0 ? Value::undefined("there is no previous item") : before_;
-  if (name == "nextitem")
-    return peek() ? ahead_.back() : Value::undefined("there is no next item");
+  if (name == "nextitem") return peek() ? ahead_.back() : Value::undefined("there is no next item");
   if (name == "cycle")
     return bind(self, "cycle", [self](Interpreter&, const Arguments& arguments) {
       if (arguments.positional.empty()) fail("no items for cycling given");
@@ -74,7 +73,8 @@ std::optional<Value> LoopObject::attribute(Budget& budget, const Value& self,
   if (name == "changed")
     return bind(self, "changed", [self](Interpreter& interpreter, const Arguments& arguments) {
       std::string now;
-      for (const Value& value : arguments.positional) now += to_repr(interpreter.budget(), value) + ",";
+      for (const Value& value : arguments.positional)
+        now += to_repr(interpreter.budget(), value) + ",";
       LoopObject& loop = self.as_loop();
       const bool is_changed = loop.last_changed_ != now;
       loop.last_changed_ = std::move(now);

@@ -129,8 +129,8 @@ Value str_affix(Interpreter& interpreter, const Value& self, const Arguments& ar
       fail(fmt::format("{}: expected a string or a tuple of strings, found '{}'", name,
                        affix.type_name()));
     interpreter.budget().step();
-    return text && (at_end ? text->ends_with(affix.as_string())
-                           : text->starts_with(affix.as_string()));
+    return text &&
+           (at_end ? text->ends_with(affix.as_string()) : text->starts_with(affix.as_string()));
   };
   if (!bound[0].is_tuple()) return Value::boolean(matches(bound[0]));
   for (const Value& affix : bound[0].as_sequence().items)
@@ -164,7 +164,8 @@ Value str_count(Interpreter& interpreter, const Value& self, const Arguments& ar
 
 Value str_replace(Interpreter& interpreter, const Value& self, const Arguments& arguments) {
   const Bound bound("replace()", arguments, {"old", "new", "count"}, 2);
-  const std::string from = bound.get_text(0, ""), to = beside(self, bound.get_text(1, ""), bound[1]);
+  const std::string from = bound.get_text(0, ""),
+                    to = beside(self, bound.get_text(1, ""), bound[1]);
   const std::string& text = self.as_string();
   interpreter.budget().charge(text.size());
   const uint64_t hits = count_text(text, from);
@@ -257,9 +258,9 @@ Value str_zfill(Interpreter& interpreter, const Value& self, const Arguments& ar
       std::max<int64_t>(bound.get_int(0, 0) - static_cast<int64_t>(count_chars(text)), 0);
   interpreter.budget().charge(static_cast<uint64_t>(padding));
   const size_t sign = !text.empty() && (text[0] == '-' || text[0] == '+') ? 1 : 0;
-  return same_kind(interpreter, self,
-                   text.substr(0, sign) + std::string(static_cast<size_t>(padding), '0') +
-                       text.substr(sign));
+  return same_kind(
+      interpreter, self,
+      text.substr(0, sign) + std::string(static_cast<size_t>(padding), '0') + text.substr(sign));
 }
 
 constexpr NamedMethod kStringMethods[] = {
@@ -403,8 +404,8 @@ bool is_among(const std::string_view (&names)[count], std::string_view name) {
 }
 
 Value unsafe(const Value& object, std::string_view name) {
-  return Value::undefined(fmt::format("access to attribute '{}' of '{}' object is unsafe", name,
-                                      object.type_name()));
+  return Value::undefined(
+      fmt::format("access to attribute '{}' of '{}' object is unsafe", name, object.type_name()));
 }
 
 }  // namespace

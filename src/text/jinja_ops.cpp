@@ -173,8 +173,8 @@ Value add_strings(Budget& budget, const Value& left, const Value& right) {
 Value repeat(Budget& budget, const Value& value, int64_t count) {
   if (count < 0) count = 0;
   uint64_t bytes = 0;
-  const size_t unit =
-      value.is_string() ? value.as_string().size() : value.as_sequence().items.size() * sizeof(Value);
+  const size_t unit = value.is_string() ? value.as_string().size()
+                                        : value.as_sequence().items.size() * sizeof(Value);
   if (__builtin_mul_overflow(unit, static_cast<uint64_t>(count), &bytes))
     bytes = std::numeric_limits<uint64_t>::max() / 2;
   budget.charge(bytes);
@@ -351,8 +351,7 @@ Value positive(const Value& value) {
 Value get_item(Budget& budget, const Value& object, const Value& key) {
   if (object.is_undefined()) fail(object.undefined_message());
   if (object.is(Kind::kDict)) {
-    const bool is_hashable =
-        !key.is(Kind::kDict) && (!key.is(Kind::kSequence) || key.is_tuple());
+    const bool is_hashable = !key.is(Kind::kDict) && (!key.is(Kind::kSequence) || key.is_tuple());
     if (is_hashable)
       if (const Value* found = object.as_dict().find(key)) return *found;
   } else if (key.is_integral()) {
@@ -363,8 +362,7 @@ Value get_item(Budget& budget, const Value& object, const Value& key) {
       const int64_t at = index < 0 ? index + static_cast<int64_t>(characters.size()) : index;
       if (at >= 0 && at < static_cast<int64_t>(characters.size()))
         return Value::string(std::string(characters[static_cast<size_t>(at)]), object.is_markup());
-    } else if (object.is(Kind::kSequence) &&
-               object.as_sequence().type <= SequenceType::kRange) {
+    } else if (object.is(Kind::kSequence) && object.as_sequence().type <= SequenceType::kRange) {
       const auto& items = object.as_sequence().items;
       const int64_t at = index < 0 ? index + static_cast<int64_t>(items.size()) : index;
       if (at >= 0 && at < static_cast<int64_t>(items.size())) return items[static_cast<size_t>(at)];
@@ -372,12 +370,12 @@ Value get_item(Budget& budget, const Value& object, const Value& key) {
   }
   if (key.is_string())
     if (auto found = find_method(object, key.as_string())) return *found;
-  if (key.is_undefined()) return Value::undefined("the key is undefined: " + key.undefined_message());
-  return Value::undefined(key.is_string()
-                              ? fmt::format("'{} object' has no attribute {}", object.type_name(),
-                                            quote(key.as_string()))
-                              : fmt::format("{} object has no element {}", object.type_name(),
-                                            to_repr(budget, key)));
+  if (key.is_undefined())
+    return Value::undefined("the key is undefined: " + key.undefined_message());
+  return Value::undefined(key.is_string() ? fmt::format("'{} object' has no attribute {}",
+                                                        object.type_name(), quote(key.as_string()))
+                                          : fmt::format("{} object has no element {}",
+                                                        object.type_name(), to_repr(budget, key)));
 }
 
 Value get_attribute(Budget&, const Value& object, std::string_view name) {
@@ -443,8 +441,7 @@ bool is_iterable(const Value& value) {
 }
 
 Cursor::Cursor(Value source) : source_(std::move(source)) {
-  if (!is_iterable(source_))
-    fail(fmt::format("'{}' object is not iterable", source_.type_name()));
+  if (!is_iterable(source_)) fail(fmt::format("'{}' object is not iterable", source_.type_name()));
 }
 
 bool Cursor::next(Value* item) {

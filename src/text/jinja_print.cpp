@@ -344,14 +344,15 @@ class PercentFormatter {
 
   static std::string integer_digits(const Value& value, const Conversion& conversion) {
     int64_t number = 0;
-    if (value.is(Kind::kFloat) && (conversion.type == 'd' || conversion.type == 'i' ||
-                                   conversion.type == 'u')) {
+    if (value.is(Kind::kFloat) &&
+        (conversion.type == 'd' || conversion.type == 'i' || conversion.type == 'u')) {
       const double whole = std::trunc(value.as_double());
       if (!(std::abs(whole) < 9.2e18)) fail("format: the number does not fit 64 signed bits");
       number = static_cast<int64_t>(whole);
     } else {
       number_of(value, conversion.type);
-      if (!value.is_integral()) fail(fmt::format("%{} format: expected an integer", conversion.type));
+      if (!value.is_integral())
+        fail(fmt::format("%{} format: expected an integer", conversion.type));
       number = value.as_int();
     }
     const uint64_t magnitude =

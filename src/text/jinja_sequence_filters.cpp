@@ -83,8 +83,7 @@ Value filter_sort(Interpreter& interpreter, const Value& input, const Arguments&
   for (const Value& item : to_vector(budget, input)) {
     std::vector<Value> keys;
     for (const Path& path : paths)
-      keys.push_back(
-          fold_case(budget, follow(budget, item, path, Value::none()), case_sensitive));
+      keys.push_back(fold_case(budget, follow(budget, item, path, Value::none()), case_sensitive));
     keyed.push_back({Value::list(std::move(keys)), item});
   }
   sort_keyed(budget, &keyed, bound.get_bool(0, false));
@@ -141,9 +140,9 @@ Value filter_extreme(Interpreter& interpreter, const Value& input, const Argumen
   Value item;
   std::optional<Keyed> best;
   while (cursor.next(&item)) {
-    Keyed next{fold_case(budget, follow(budget, item, path, Value::none()),
-                         bound.get_bool(0, false)),
-               item};
+    Keyed next{
+        fold_case(budget, follow(budget, item, path, Value::none()), bound.get_bool(0, false)),
+        item};
     if (!best || (greatest ? less(budget, best->key, next.key) : less(budget, next.key, best->key)))
       best = std::move(next);
   }
@@ -226,8 +225,8 @@ Value filter_unique(Interpreter& interpreter, const Value& input, const Argument
   DictObject seen;
   std::vector<Value> items;
   for (const Value& item : to_vector(budget, input)) {
-    const Value key = fold_case(budget, follow(budget, item, path, Value::none()),
-                                bound.get_bool(0, false));
+    const Value key =
+        fold_case(budget, follow(budget, item, path, Value::none()), bound.get_bool(0, false));
     if (seen.find(key) != nullptr) continue;
     seen.set(key, Value::none());
     items.push_back(item);
@@ -317,8 +316,7 @@ Value filter_select(Interpreter& interpreter, const Value& input, const Argument
     while (cursor->next(item)) {
       interpreter.budget().step();
       const Value value = follow(interpreter.budget(), *item, path, Value::none());
-      const bool holds =
-          test.empty() ? value.truthy() : apply_test(interpreter, test, value, rest);
+      const bool holds = test.empty() ? value.truthy() : apply_test(interpreter, test, value, rest);
       if (holds == wanted) return true;
     }
     return false;

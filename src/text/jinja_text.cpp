@@ -299,8 +299,7 @@ std::string_view strip(std::string_view text, Side side,
 size_t find_text(std::string_view text, std::string_view needle, size_t from) {
   if (from > text.size()) return std::string_view::npos;
   if (needle.empty()) return from;
-  const void* found =
-      memmem(text.data() + from, text.size() - from, needle.data(), needle.size());
+  const void* found = memmem(text.data() + from, text.size() - from, needle.data(), needle.size());
   if (found == nullptr) return std::string_view::npos;
   return static_cast<size_t>(static_cast<const char*>(found) - text.data());
 }
@@ -320,7 +319,7 @@ std::string replace_all(std::string_view text, std::string_view from, std::strin
   std::string out;
   size_t done = 0;
   if (from.empty()) {  // between all characters
-    for (size_t at = 0;; ) {
+    for (size_t at = 0;;) {
       if (count == 0) break;
       if (count > 0) --count;
       out += to;
@@ -512,7 +511,8 @@ std::string format_float(double number) {
     if (digits.size() > 1) out += "." + digits.substr(1);
     return out + fmt::format("e{}{:02d}", exponent < 0 ? '-' : '+', std::abs(exponent));
   }
-  if (exponent < 0) return out + "0." + std::string(static_cast<size_t>(-exponent - 1), '0') + digits;
+  if (exponent < 0)
+    return out + "0." + std::string(static_cast<size_t>(-exponent - 1), '0') + digits;
   const auto whole = static_cast<size_t>(exponent) + 1;
   if (digits.size() <= whole) return out + digits + std::string(whole - digits.size(), '0') + ".0";
   return out + digits.substr(0, whole) + "." + digits.substr(whole);

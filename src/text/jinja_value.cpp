@@ -85,9 +85,8 @@ Value Value::undefined(std::string message) {
 }
 
 Value Value::string(std::string text, bool is_markup) {
-  return Value(
-      Data(std::in_place_index<5>,
-           std::make_shared<const StringObject>(StringObject{std::move(text), is_markup})));
+  return Value(Data(std::in_place_index<5>, std::make_shared<const StringObject>(
+                                                StringObject{std::move(text), is_markup})));
 }
 
 Value Value::sequence(SequenceType type, std::vector<Value> items, std::string repr) {
@@ -210,7 +209,8 @@ bool Value::truthy() const {
 
 bool Value::same_as(const Value& other) const {
   if (kind() != other.kind()) return false;
-  if (is_string()) return std::get<5>(data_) == std::get<5>(other.data_) || as_string() == other.as_string();
+  if (is_string())
+    return std::get<5>(data_) == std::get<5>(other.data_) || as_string() == other.as_string();
   if (is_undefined()) return true;
   return data_ == other.data_;
 }

@@ -1,10 +1,10 @@
 #pragma once
-// Values of the template language: Python's None, bool, int (64 bits), float, str, list, tuple, range,
-// dict views, dict, and Jinja's undefined, namespace, generator, callable and loop.
+// Values of the template language: Python's None, bool, int (64 bits), float, str, list, tuple,
+// range, dict views, dict, and Jinja's undefined, namespace, generator, callable and loop.
 //
-// Values are cheap to copy and share immutable content, except namespaces, iterators and loops, which
-// are references as in Python. Containers know how deep they nest and refuse to nest deeper than
-// kMaxValueDepth, so that walks and destructors need bounded stack.
+// Values are cheap to copy and share immutable content, except namespaces, iterators and loops,
+// which are references as in Python. Containers know how deep they nest and refuse to nest deeper
+// than kMaxValueDepth, so that walks and destructors need bounded stack.
 
 #include <cstddef>
 #include <cstdint>
@@ -34,7 +34,7 @@ struct Failure {
 
 // What a rendering may use, so that every template ends.
 struct Limits {
-  uint64_t max_steps = 1'000'000;           // expressions, statements, loop rounds, elements visited
+  uint64_t max_steps = 1'000'000;  // expressions, statements, loop rounds, elements visited
   uint64_t max_output_bytes = 64ull << 20;  // of the rendered text, and of any one string
   uint64_t max_work_bytes = 1ull << 30;     // sum of the sizes of all strings and containers built
 };

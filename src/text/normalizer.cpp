@@ -21,7 +21,8 @@ void map_characters(NormalizedText& value, Map&& map) {
     map(next_code_point(value.text, at), out);
     if (begin < value.origin_bytes) origin = out.size();
   }
-  value = {std::move(out), origin};
+  value.text = std::move(out);
+  value.origin_bytes = origin;
 }
 
 class Unicode final : public NormalizerStep {
@@ -118,13 +119,15 @@ class Replace final : public NormalizerStep {
       }
       out.append(value.text, copied, begin - copied);
       out.append(content_);
+      check_growth(out.size(), value.original_bytes);
       if (end <= value.origin_bytes) origin = out.size();
       copied = end;
     }
     if (copied == 0 && out.empty()) return;
     if (copied < value.origin_bytes) origin = out.size() + value.origin_bytes - copied;
     out.append(value.text, copied);
-    value = {std::move(out), origin};
+    value.text = std::move(out);
+    value.origin_bytes = origin;
   }
 
  private:
@@ -177,9 +180,12 @@ void Normalizer::append(const JsonNode& node, int depth) {
 }
 
 NormalizedText Normalizer::apply(std::string_view text, bool at_origin) const {
-  NormalizedText value{std::string(text), 0};
+  NormalizedText value{std::string(text), 0, text.size()};
   if (at_origin && !text.empty()) value.origin_bytes = static_cast<size_t>(utf8_size(text[0]));
-  for (const auto& step : steps_) step->apply(value);
+  for (const auto& step : steps_) {
+    step->apply(value);
+    check_growth(value.text.size(), text.size());
+  }
   return value;
 }
 

@@ -17,6 +17,7 @@ namespace kvasir::text {
 struct NormalizedText {
   std::string text;
   size_t origin_bytes = 0;
+  size_t original_bytes = 0;  // of the text as it came
 };
 
 // One step. Immutable and thread-safe.
@@ -34,7 +35,8 @@ class Normalizer {
   static Normalizer parse(const JsonNode& node);
 
   bool is_identity() const { return steps_.empty(); }
-  // `text` is valid UTF-8; `at_origin` says that it is the beginning of the input.
+  // `text` is valid UTF-8; `at_origin` says that it is the beginning of the input. Throws
+  // Error{kResourceExhausted} for steps that grow text without bound.
   NormalizedText apply(std::string_view text, bool at_origin) const;
 
  private:

@@ -10,6 +10,7 @@ namespace kvasir::text {
 namespace {
 
 constexpr int kMaxDepth = 16;
+constexpr size_t kMaxSteps = 64;  // each is a level of recursion
 
 constexpr std::string_view kGpt2Expression =
     R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
@@ -251,6 +252,7 @@ void PreTokenizer::append(const JsonNode& node, int depth) {
   if (depth > kMaxDepth) node.malformed("at most 16 nested sequences");
   const std::string& type = node.string("type");
   const auto add = [&](auto step) {
+    if (steps_.size() == kMaxSteps) node.malformed("at most 64 steps");
     steps_.push_back(std::make_shared<const decltype(step)>(std::move(step)));
     is_byte_level_ = std::is_same_v<decltype(step), ByteCharacters>;
   };
@@ -287,10 +289,11 @@ void PreTokenizer::append(const JsonNode& node, int depth) {
   }
 }
 
-void PreTokenizer::run(size_t step, Piece piece, PieceSink sink) const {
+void PreTokenizer::run(size_t step, Piece piece, size_t original_bytes, PieceSink sink) const {
   if (piece.text.empty()) return;
+  check_growth(piece.text.size(), original_bytes);
   if (step == steps_.size()) return sink(piece);
-  auto next = [&](Piece part) { run(step + 1, part, sink); };
+  auto next = [&](Piece part) { run(step + 1, part, original_bytes, sink); };
   steps_[step]->split(piece, PieceSink(next));
 }
 

@@ -56,19 +56,22 @@ class PreTokenizer {
 
   bool is_byte_level() const { return is_byte_level_; }
 
-  // Emits the words of `piece` in order; empty ones are left out.
-  void split(Piece piece, PieceSink sink) const { run(0, piece, sink); }
+  // Emits the words of `piece` in order; empty ones are left out. Throws Error{kResourceExhausted}
+  // for steps that grow text without bound and expressions that backtrack without end.
+  void split(Piece piece, PieceSink sink) const { run(0, piece, piece.text.size(), sink); }
 
   // When the first step isolates the matches of an expression, that expression: pieces between
   // such matches may be passed to split_after_first() one by one, with the same result.
   const Pattern* first_pattern() const {
     return steps_.empty() ? nullptr : steps_.front()->isolating_pattern();
   }
-  void split_after_first(Piece piece, PieceSink sink) const { run(1, piece, sink); }
+  void split_after_first(Piece piece, PieceSink sink) const {
+    run(1, piece, piece.text.size(), sink);
+  }
 
  private:
   void append(const JsonNode& node, int depth);
-  void run(size_t step, Piece piece, PieceSink sink) const;
+  void run(size_t step, Piece piece, size_t original_bytes, PieceSink sink) const;
 
   std::vector<std::shared_ptr<const PreTokenizerStep>> steps_;
   bool is_byte_level_ = false;

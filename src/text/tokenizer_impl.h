@@ -62,6 +62,10 @@ struct Tokenizer::Impl {
   // The ids without post-processing. `pool` may be null.
   std::vector<TokenId> encode(std::string_view text, ThreadPool* pool, bool parse_special) const;
   void encode_piece(Piece piece, ThreadPool* pool, std::vector<TokenId>& out) const;
+  // The same ids by all threads of the pool, for a piece that the pre-tokeniser cuts by a pattern
+  // first, and for a word.
+  void encode_chunks(Piece piece, ThreadPool& pool, std::vector<TokenId>& out) const;
+  void encode_long_word(std::string_view word, ThreadPool& pool, std::vector<TokenId>& out) const;
 };
 
 }  // namespace kvasir::text

@@ -1,8 +1,10 @@
 #include "text/tokenizer_json.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <nlohmann/json.hpp>
+#include <vector>
 
 #include "kvasir/error.h"
 #include "text/unicode.h"
@@ -32,7 +34,14 @@ void JsonNode::require_array() const {
 
 void JsonNode::malformed(std::string_view expected) const {
   std::string found = value_->type_name();
-  if (value_->is_string() || value_->is_number() || value_->is_boolean()) {
+  if (value_->is_object()) {
+    std::vector<std::string> keys;
+    for (const auto& [key, value] : value_->items()) {
+      if (keys.size() < 8) keys.push_back(key.substr(0, 40));
+    }
+    found = to_valid_utf8(fmt::format("an object with the keys [{}{}]", fmt::join(keys, ", "),
+                                      keys.size() < value_->size() ? ", ..." : ""));
+  } else if (value_->is_string() || value_->is_number() || value_->is_boolean()) {
     found = value_->dump(-1, ' ', false, Json::error_handler_t::replace);
     if (found.size() > 80) found.resize(80);
     found = to_valid_utf8(found);
@@ -101,6 +110,16 @@ char32_t JsonNode::character(std::string_view key) const {
   const char32_t c = next_code_point(text, end);
   if (end != text.size()) node.malformed("a string of one character");
   return c;
+}
+
+void check_growth(size_t bytes, size_t original) {
+  constexpr size_t kFactor = 64, kAlways = 64 << 10;
+  if (bytes <= kAlways + original * kFactor) return;
+  throw Error(ErrorCode::kResourceExhausted,
+              fmt::format("expected steps that make at most {} bytes of {}, found at least {}; is "
+                          "the file hostile?",
+                          kAlways + original * kFactor, original, bytes),
+              "tokenizer");
 }
 
 }  // namespace kvasir::text

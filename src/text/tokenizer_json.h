@@ -44,4 +44,8 @@ class JsonNode {
   std::string where_;
 };
 
+// A step that rewrites text has made `bytes` of `original`. Throws Error{kResourceExhausted} where
+// no sensible file does: replacements that are long or chained can grow text without bound.
+void check_growth(size_t bytes, size_t original);
+
 }  // namespace kvasir::text

@@ -23,11 +23,15 @@ class Pattern {
   static Pattern literal(std::string_view text, std::string_view where);
 
   // All matches from left to right, as Oniguruma's iterator yields them: an empty match directly
-  // behind the previous match is skipped. `text` is valid UTF-8 and outlives the object.
+  // behind the previous match is skipped. `text` is valid UTF-8 and outlives the object. Matches
+  // from a `start` where a match has ended are those that follow it.
   class Matches {
    public:
     Matches(const Pattern& pattern, std::string_view text, size_t start = 0)
-        : pattern_(pattern), text_(text), from_(start), last_end_(std::string_view::npos) {}
+        : pattern_(pattern),
+          text_(text),
+          from_(start),
+          last_end_(start > 0 ? start : std::string_view::npos) {}
     // The next match as [begin, end). False when there is none. Throws Error{kResourceExhausted}
     // where the expression backtracks beyond the limit.
     bool next(size_t& begin, size_t& end);
