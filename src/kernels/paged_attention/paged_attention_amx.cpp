@@ -17,15 +17,16 @@ constexpr int kTileRows = 16;
 constexpr int64_t kTileBytes = 1024;  // 16 steps of a packed panel
 
 // All eight tiles: 16 rows of 64 bytes.
+struct alignas(64) TileConfig {
+  uint8_t palette = 1;
+  uint8_t start_row = 0;
+  uint8_t reserved[14] = {};
+  uint16_t row_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
+  uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
+};
+
 void configure_tiles() {
-  struct alignas(64) Config {
-    uint8_t palette = 1;
-    uint8_t start_row = 0;
-    uint8_t reserved[14] = {};
-    uint16_t row_bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
-    uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
-  };
-  const Config config;
+  const TileConfig config;
   _tile_loadconfig(&config);
 }
 
@@ -166,9 +167,18 @@ uint64_t add_keys(const QueryBlock& queries, const KeyBlock& keys) {
   return scored;
 }
 
-// Decode: the tile unit multiplies 16 keys, read where they lie, with up to 16 query heads. Scores
-// and weights are [key][16 query heads], in the lanes of one vector a key.
+// Decode: the tile unit multiplies 16 keys, read where they lie, with a slot of up to 16 query
+// heads. Scores and weights are [key][slot width]: a vector holds those of one, two or four keys.
 constexpr int kSlotRows = 16;
+
+int slot_width(int64_t rows) { return rows <= 4 ? 4 : rows <= 8 ? 8 : 16; }
+
+// Tiles 0 and 2: sums of 16 keys; 4 and 5: keys; 6: the query heads of a slot.
+void configure_slot_tiles(int width) {
+  TileConfig config;
+  for (int tile : {0, 2, 6}) config.row_bytes[tile] = static_cast<uint16_t>(width * 4);
+  _tile_loadconfig(&config);
+}
 
 // Packs query heads as B operands: every 16 x 16 block of pairs of the packed queries transposed.
 void begin_decode(const QueryBlock& queries) {
@@ -185,14 +195,12 @@ void begin_decode(const QueryBlock& queries) {
 }
 
 void score_slot(const QueryBlock& queries, const KeyBlock& keys, const Columns& columns,
-                int64_t row) {
+                int64_t row, int width, NextBlock& next) {
   const int64_t row_bytes = row_source_bytes<PairsOp>(queries.head_dim);
   const int64_t query_bytes = padded_steps<PairsOp>(queries.head_dim) * kStepBytes;
   const std::byte* b = queries.scratch.queries + row * query_bytes;
   for (int key = columns.first; key < columns.last; key += 2 * kTileRows) {
     const std::byte* a = key_row(keys, key, row_bytes);
-    const std::byte* next = keys.next_pages[key / 64];
-    if (row == 0 && next) fetch_rows(next, key, 2 * kTileRows, row_bytes);
     _tile_zero(0);
     _tile_zero(2);
     for (int64_t i = 0; i < row_bytes; i += 64) {
@@ -201,27 +209,40 @@ void score_slot(const QueryBlock& queries, const KeyBlock& keys, const Columns& 
       _tile_dpbf16ps(0, 4, 6);
       _tile_loadd(5, a + kTileRows * row_bytes + i, row_bytes);
       _tile_dpbf16ps(2, 5, 6);
+      next.fetch(kTileRows);  // a quarter of the lines that these keys and their values take
     }
-    float* scores = reinterpret_cast<float*>(queries.scratch.scores) + key * kSlotRows;
-    _tile_stored(0, scores, 64);
-    _tile_stored(2, scores + kTileRows * kSlotRows, 64);
+    float* scores = reinterpret_cast<float*>(queries.scratch.scores) + key * width;
+    _tile_stored(0, scores, width * 4);
+    _tile_stored(2, scores + kTileRows * width, width * 4);
   }
 }
 
-// Turns the scores of the keys [first, last) into weights. The denominators of a slot are the lanes
-// of its first row until finish_decode.
-void weigh_slot(const QueryBlock& queries, int64_t row, int first, int last) {
+// The largest of the lanes that belong to the same query head, in all of them.
+inline Vec largest_across_keys(Vec x, int width) {
+  if (width <= 8) x = max(x, _mm512_shuffle_f32x4(x, x, 0x4e));
+  if (width <= 4) x = max(x, _mm512_shuffle_f32x4(x, x, 0xb1));
+  return x;
+}
+
+// Turns the scores of the keys [first, last) into weights; those of other keys in the same vectors
+// become 0. Maxima of a slot are kept once for each lane, in the place of its first rows'
+// denominators: lanes of the second row; the denominators' partial sums are the lanes of the first.
+void weigh_slot(const QueryBlock& queries, int64_t row, int width, int first, int last) {
   float* scores = reinterpret_cast<float*>(queries.scratch.scores);
-  float* maxima = queries.scratch.maxima + row;
   float* denominators = queries.scratch.denominators + row * kDenominatorLanes;
+  float* maxima = queries.scratch.maxima + row;
+  const int begin = first * width / kWidth * kWidth;
+  const int end = (last * width + kWidth - 1) / kWidth * kWidth;
+  hide_outside(scores + begin, first * width - begin, kWidth);
+  hide_outside(scores + end - kWidth, 0, last * width - (end - kWidth));
   const Vec scale = set1(queries.scale_log2), lowest = set1(-__builtin_inff());
   Vec top = lowest, other = lowest;
-  for (int key = first; key < last; key += 2) {
-    top = max(load(scores + key * kSlotRows), top);
-    if (key + 1 < last) other = max(load(scores + (key + 1) * kSlotRows), other);
+  for (int i = begin; i < end; i += 2 * kWidth) {
+    top = max(load(scores + i), top);
+    if (i + kWidth < end) other = max(load(scores + i + kWidth), other);
   }
   const Vec before = load(maxima);
-  const Vec now = max(before, mul(max(top, other), scale));
+  const Vec now = max(before, mul(largest_across_keys(max(top, other), width), scale));
   store(maxima, now);
   Vec denominator = load(denominators);
   const __mmask16 raised = _mm512_cmp_ps_mask(before, now, _CMP_LT_OQ);
@@ -230,7 +251,7 @@ void weigh_slot(const QueryBlock& queries, int64_t row, int first, int last) {
     store(factors, exp2_rough(sub(before, now)));
     denominator = mul(denominator, load(factors));
     const int64_t columns = round_up(queries.head_dim, kPanelColumns);
-    for (unsigned rest = raised; rest != 0; rest &= rest - 1) {
+    for (unsigned rest = raised & ((1u << width) - 1); rest != 0; rest &= rest - 1) {
       const int r = __builtin_ctz(rest);
       float* sums = queries.scratch.sums + (row + r) * columns;
       for (int64_t column = 0; column < columns; column += kWidth)
@@ -238,10 +259,10 @@ void weigh_slot(const QueryBlock& queries, int64_t row, int first, int last) {
     }
   }
   const Vec shift = sub(zero(), now);
-  for (int key = first; key < last; ++key) {
-    const Vec weight = exp2_rough(fma(load(scores + key * kSlotRows), scale, shift));
+  for (int i = begin; i < end; i += kWidth) {
+    const Vec weight = exp2_rough(fma(load(scores + i), scale, shift));
     denominator = add(denominator, weight);
-    store(scores + key * kSlotRows, weight);
+    store(scores + i, weight);
   }
   store(denominators, denominator);
 }
@@ -256,27 +277,37 @@ uint64_t decode_keys(const QueryBlock& queries, const KeyBlock& keys) {
   const int first = lowest > columns.first ? static_cast<int>(lowest) : columns.first;
   const int64_t behind = queries.first_position + 1 - keys.first;
   const int last = behind < keys.end ? static_cast<int>(behind) : keys.end;
-  configure_tiles();
+  const int64_t row_bytes = row_source_bytes<PairsOp>(queries.head_dim);
+  const int64_t chunks = (queries.head_dim + kColumnsAtOnce - 1) / kColumnsAtOnce;
+  const int width = slot_width(queries.rows);
+  NextBlock next(keys, 2 * 64 * row_bytes);
+  configure_slot_tiles(width);
   for (int64_t row = 0; row < queries.rows; row += kSlotRows) {
-    score_slot(queries, keys, columns, row);
-    weigh_slot(queries, row, first, last);
+    score_slot(queries, keys, columns, row, width, next);
+    weigh_slot(queries, row, width, first, last);
     const int64_t end = queries.rows - row < kSlotRows ? queries.rows : row + kSlotRows;
     add_all_values<WidenOp>(queries, keys, {.first = first, .last = last},
                             {.first = reinterpret_cast<float*>(queries.scratch.scores) - row,
                              .row_stride = 1,
-                             .key_stride = kSlotRows},
-                            row, end);
+                             .key_stride = width,
+                             .lines_a_key = (row_bytes * 3 / 2 / 64 + chunks - 1) / chunks},
+                            row, end, next);
   }
   _tile_release();
   return static_cast<uint64_t>(queries.rows * (columns.last - columns.first));
 }
 
 void finish_decode(const QueryBlock& queries, const AttentionOutput*) {
+  const int width = slot_width(queries.rows);
   for (int64_t row = 0; row < queries.rows; row += kSlotRows) {
     float* denominators = queries.scratch.denominators + row * kDenominatorLanes;
     alignas(64) float lanes[kSlotRows];
     store(lanes, load(denominators));
-    for (int r = 0; r < kSlotRows; ++r) denominators[r * kDenominatorLanes] = lanes[r];
+    for (int r = 0; r < kSlotRows; ++r) {
+      float all = 0;
+      for (int lane = r; lane < kSlotRows; lane += width) all += lanes[lane];
+      denominators[r * kDenominatorLanes] = all;
+    }
   }
 }
 
