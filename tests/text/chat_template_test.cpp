@@ -329,12 +329,79 @@ INSTANTIATE_TEST_SUITE_P(
         "{% set ns.y = ns.x | sort %}{% endfor %}",
         "{% set ns = namespace(x=range(99999) | list) %}{% for i in range(99999) %}"
         "{{ -1 in ns.x }}{% endfor %}",
-        "{% set ns = namespace(x='ab' * 9999999) %}{% for i in range(99999) %}"
-        "{{ ns.x.find('c') }}{{ ns.x[-1] }}{{ ns.x | length }}{{ ns.x.split('b') | length }}"
-        "{{ ns.x.isalpha() }}{{ ns.x.count('a') }}{{ ns.x is lower }}{{ ns.x | wordcount }}"
-        "{% endfor %}",
         "{% set ns = namespace(x={}) %}{% for i in range(99999) %}"
         "{% set ns.x = dict(ns.x, **{i | string: i}) %}{% endfor %}"));
+
+// Each would take hours on this text if it were not charged for what it reads.
+TEST(ChatTemplate, OperationsAreChargedForWhatTheyRead) {
+  for (const char* operation : {"ns.x | length",
+                                "ns.x[-1]",
+                                "ns.x[9999]",
+                                "ns.x[1:]",
+                                "ns.x.find('c')",
+                                "ns.x.rfind('c')",
+                                "ns.x.count('a')",
+                                "ns.x.isalpha()",
+                                "ns.x is lower",
+                                "ns.x | wordcount",
+                                "ns.x is sameas ns.y",
+                                "ns.x == ns.y",
+                                "ns.x in {}",
+                                "{}[ns.x]",
+                                "{}.get(ns.x)",
+                                "{ns.x: 1}",
+                                "'' in ns.x",
+                                "ns.x < ns.y",
+                                "[ns.x, ns.y] | unique(true) | list",
+                                "'' is in ns.x",
+                                "ns.x.startswith(ns.y)",
+                                "ns.x.rsplit('ba' * 400000)",
+                                "ns.x.rfind('ba' * 400000)",
+                                "ns.x.endswith(ns.y)",
+                                "ns.x | int",
+                                "ns.x | trim('c')",
+                                "ns.x.strip('c')",
+                                "dict([(ns.x, 1)])",
+                                "ns.x.splitlines()",
+                                "ns.x.removeprefix(ns.y)",
+                                "{ns.x: 1} == ns.d",
+                                "ns.x % ()",
+                                "ns.x ~ 1",
+                                "ns.x.partition('c')",
+                                "ns.x | first",
+                                "ns.x | replace('c', '')",
+                                "ns.x.split('c')"}) {
+    const std::string source =
+        std::string(
+            "{% set ns = namespace(x='ab' * 400000, y='ab' * 400000) %}"
+            "{% set ns.d = {ns.y: 1} %}{% for i in range(99999) %}{% for j in range(9) %}") +
+        "{% set z = " + operation + " %}{% endfor %}{% endfor %}";
+    ChatTemplate chat = parse(source);
+    chat.set_limits({.max_work_bytes = 16 << 20});
+    const ChatMessage message{"user", "hi"};
+    const auto text = chat.render({&message, 1}, false);
+    ASSERT_FALSE(text.ok()) << operation;
+    EXPECT_EQ(text.error().code(), ErrorCode::kResourceExhausted) << text.error().what();
+  }
+  EXPECT_NE(error_of("{% set x = 'a' * 50000000 %}{% for i in range(99999) %}{% for c in x %}"
+                     "{% break %}{% endfor %}{% endfor %}"),
+            "");
+  EXPECT_NE(
+      error_of("{% macro m() %}{{ kwargs | length }}{% endmacro %}{% set d = dict(range(99999) "
+               "| map('string') | batch(2) | list) %}{% for i in range(999) %}{{ m(**d) }}"
+               "{% endfor %}"),
+      "");
+}
+
+TEST(ChatTemplate, LargeSourcesAreErrors) {
+  EXPECT_NE(error_of(std::string(2 << 20, 'x')).find("at most 1048576 bytes"), std::string::npos);
+  std::string arguments = "a0";
+  for (int i = 1; i < 300; ++i) arguments += ", a" + std::to_string(i);
+  EXPECT_NE(error_of("{{ f(" + arguments + ") }}").find("at most 250 arguments"),
+            std::string::npos);
+  EXPECT_NE(error_of("{% macro m(" + arguments + ") %}{% endmacro %}").find("at most 250"),
+            std::string::npos);
+}
 
 TEST(ChatTemplate, DeepSyntaxIsAnError) {
   const auto repeat = [](std::string_view text, int count) {
