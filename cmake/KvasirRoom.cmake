@@ -33,8 +33,8 @@ function(kvasir_room name)
   kvasir_room_tests(${name})
 endfunction()
 
-# The tests of a room: gtest cases, registered one by one. Labels: `fast` unless the case name starts
-# with "Full" (long ones) or "Oracle" (those that need the oracle environment).
+# The tests of a room: gtest cases, registered one by one. Labels by suite name: `oracle` where it holds
+# "Oracle" (needs the oracle environment), `full` where it holds "Full" (long), `fast` otherwise.
 function(kvasir_room_tests name)
   file(GLOB_RECURSE tests CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/tests/${name}/*_test.cpp)
   if(NOT KVASIR_TESTS OR NOT tests)
@@ -45,8 +45,15 @@ function(kvasir_room_tests name)
   target_link_libraries(${name}_tests PRIVATE kvasir_${name} GTest::gtest_main)
   target_compile_definitions(${name}_tests PRIVATE KVASIR_SOURCE_DIR="${CMAKE_SOURCE_DIR}")
   include(GoogleTest)
-  gtest_discover_tests(${name}_tests TEST_FILTER "-*Full*.*:*Oracle*.*" TEST_PREFIX ${name}:
-    DISCOVERY_TIMEOUT 120 PROPERTIES LABELS fast TIMEOUT 300)
-  gtest_discover_tests(${name}_tests TEST_FILTER "*Full*.*:*Oracle*.*" TEST_PREFIX ${name}:
-    TEST_LIST ${name}_full_tests DISCOVERY_TIMEOUT 120 PROPERTIES LABELS full TIMEOUT 1200)
+  set(filter_fast "-*Full*.*:*Oracle*.*")
+  set(filter_full "*Full*.*")
+  set(filter_oracle "*Oracle*.*")
+  set(timeout_fast 300)
+  set(timeout_full 1200)
+  set(timeout_oracle 600)
+  foreach(label fast full oracle)
+    gtest_discover_tests(${name}_tests TEST_FILTER "${filter_${label}}" TEST_PREFIX ${name}:
+      TEST_LIST ${name}_${label}_tests DISCOVERY_TIMEOUT 120
+      PROPERTIES LABELS ${label} TIMEOUT ${timeout_${label}})
+  endforeach()
 endfunction()

@@ -39,8 +39,9 @@ struct ChatMessage {
   std::string content;
 };
 
-// What is where, and how much memory it takes. All sizes in bytes.
+// What is where, and how much memory it takes, in bytes.
 struct MemoryPlan {
+  int64_t context = 0;  // tokens of KV that one sequence can have
   int64_t weights = 0;
   int64_t kv = 0;       // context * KV bytes per token, in whole blocks
   int64_t scratch = 0;  // activations, logits, workspaces

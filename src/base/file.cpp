@@ -13,45 +13,57 @@
 namespace kvasir {
 namespace {
 
-Error system_error(const std::filesystem::path& path, const char* action) {
-  const int code = errno;
-  return Error(code == ENOENT ? ErrorCode::kNotFound : ErrorCode::kIo,
-               std::string("cannot ") + action + ": " + std::strerror(code), path.string());
+Error system_error(const std::filesystem::path& path, const char* action,
+                   ErrorCode code = ErrorCode::kIo) {
+  return Error(code, std::string("cannot ") + action + ": " + std::strerror(errno), path.string());
 }
 
-// Opens a regular file for reading; directories and devices are refused.
-Result<std::pair<int, size_t>> open_regular(const std::filesystem::path& path) {
-  const int descriptor = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-  if (descriptor < 0) return system_error(path, "open");
+class Descriptor {
+ public:
+  explicit Descriptor(int number) : number_(number) {}
+  Descriptor(Descriptor&& other) noexcept : number_(std::exchange(other.number_, -1)) {}
+  ~Descriptor() {
+    if (number_ >= 0) ::close(number_);
+  }
+  int operator*() const { return number_; }
+
+ private:
+  int number_;
+};
+
+struct OpenFile {
+  Descriptor descriptor;
+  bool is_regular = false;
+  size_t size = 0;  // of a regular file
+};
+
+Result<OpenFile> open_for_reading(const std::filesystem::path& path) {
+  Descriptor descriptor(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  if (*descriptor < 0)
+    return system_error(path, "open", errno == ENOENT ? ErrorCode::kNotFound : ErrorCode::kIo);
   struct stat status{};
-  if (::fstat(descriptor, &status) != 0) {
-    const Error error = system_error(path, "inspect");
-    ::close(descriptor);
-    return error;
-  }
-  if (!S_ISREG(status.st_mode)) {
-    ::close(descriptor);
-    return Error(ErrorCode::kInvalidArgument,
-                 "expected a regular file, found a directory or device", path.string());
-  }
-  return std::pair{descriptor, static_cast<size_t>(status.st_size)};
+  if (::fstat(*descriptor, &status) != 0) return system_error(path, "inspect");
+  if (S_ISDIR(status.st_mode))
+    return Error(ErrorCode::kInvalidArgument, "expected a file, found a directory", path.string());
+  const bool is_regular = S_ISREG(status.st_mode);
+  return OpenFile{.descriptor = std::move(descriptor),
+                  .is_regular = is_regular,
+                  .size = is_regular ? static_cast<size_t>(status.st_size) : 0};
 }
 
 }  // namespace
 
 Result<MappedFile> MappedFile::open(const std::filesystem::path& path) {
-  auto opened = open_regular(path);
+  auto opened = open_for_reading(path);
   if (!opened) return opened.error();
-  const auto [descriptor, size] = opened.value();
-  if (size == 0) {
-    ::close(descriptor);
-    return MappedFile(nullptr, 0);
-  }
-  void* data = ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, descriptor, 0);
-  const Error error = system_error(path, "map");
-  ::close(descriptor);
-  if (data == MAP_FAILED) return error;
-  return MappedFile(static_cast<const std::byte*>(data), size);
+  const OpenFile& file = opened.value();
+  if (!file.is_regular)
+    return Error(ErrorCode::kInvalidArgument, "expected a regular file, found a device or pipe",
+                 path.string());
+  if (file.size == 0) return MappedFile(nullptr, 0);
+  void* data = ::mmap(nullptr, file.size, PROT_READ, MAP_PRIVATE, *file.descriptor, 0);
+  if (data == MAP_FAILED) return system_error(path, "map");
+  return MappedFile(static_cast<const std::byte*>(data), file.size);
 }
 
 MappedFile::MappedFile(MappedFile&& other) noexcept
@@ -74,30 +86,48 @@ void MappedFile::drop(size_t begin, size_t size) const {
   if (last > first) ::madvise(const_cast<std::byte*>(data_) + first, last - first, MADV_DONTNEED);
 }
 
-Result<std::string> read_file(const std::filesystem::path& path) {
-  auto opened = open_regular(path);
-  if (!opened) return opened.error();
-  const auto [descriptor, size] = opened.value();
-  std::string content(size, '\0');
+namespace {
+
+Result<std::string> read_to_end(int descriptor, size_t expected,
+                                const std::filesystem::path& name) {
+  // One byte more than expected, so that the end is seen without growing.
+  std::string content(expected + 1, '\0');
   size_t done = 0;
-  while (done < size) {
-    const ssize_t got = ::read(descriptor, content.data() + done, size - done);
+  while (true) {
+    if (done == content.size()) content.resize(2 * done);
+    const ssize_t got = ::read(descriptor, content.data() + done, content.size() - done);
     if (got < 0 && errno == EINTR) continue;
-    if (got < 0) {
-      const Error error = system_error(path, "read");
-      ::close(descriptor);
-      return error;
-    }
+    if (got < 0) return system_error(name, "read");
     if (got == 0) break;
     done += static_cast<size_t>(got);
   }
-  ::close(descriptor);
   content.resize(done);
   return content;
 }
 
+constexpr size_t kPipeBytes = size_t{1} << 16;
+
+}  // namespace
+
+Result<std::string> read_file(const std::filesystem::path& path) {
+  auto opened = open_for_reading(path);
+  if (!opened) return opened.error();
+  const OpenFile& file = opened.value();
+  return read_to_end(*file.descriptor, file.is_regular ? file.size : kPipeBytes, path);
+}
+
+Result<std::string> read_standard_input() {
+  return read_to_end(STDIN_FILENO, kPipeBytes, "standard input");
+}
+
 Result<AtomicFile> AtomicFile::create(const std::filesystem::path& path) {
   static std::atomic<unsigned> counter{0};
+  // A rename would put a file in a device's place, and fail on a directory only after all the work.
+  struct stat status{};
+  if (::stat(path.c_str(), &status) == 0 && !S_ISREG(status.st_mode))
+    return Error(ErrorCode::kInvalidArgument,
+                 "expected a regular file or a new name to write to, found a directory or device",
+                 path.string());
   AtomicFile file;
   file.path_ = path;
   file.temporary_ = path;

@@ -11,7 +11,7 @@
 
 namespace kvasir {
 
-// A read-only memory mapping of a whole file. Movable. Empty files map to an empty span.
+// A read-only memory mapping of a whole regular file. Movable. Empty files map to an empty span.
 class MappedFile {
  public:
   static Result<MappedFile> open(const std::filesystem::path& path);
@@ -30,14 +30,18 @@ class MappedFile {
   size_t size_ = 0;
 };
 
-// The whole file as bytes. Errors: kNotFound, kIo. "-" is not special here.
+// All bytes of a file, pipe or device up to its end. Errors: kNotFound, kInvalidArgument (a
+// directory), kIo. "-" is not special here.
 Result<std::string> read_file(const std::filesystem::path& path);
+// What is left of standard input. Errors: kIo.
+Result<std::string> read_standard_input();
 
 // Writes to a temporary file beside `path`, syncs it and renames it over `path`: readers see the
 // old content or the new, never a part. Errors: kIo, with the path and the system's reason.
 Result<void> write_file(const std::filesystem::path& path, std::string_view content);
 
-// The same for content produced in pieces. Without commit() the temporary file is removed.
+// The same for content produced in pieces. Without commit() the temporary file is removed. Errors:
+// kIo; kInvalidArgument where something else than a regular file is there already.
 class AtomicFile {
  public:
   static Result<AtomicFile> create(const std::filesystem::path& path);

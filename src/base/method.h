@@ -1,6 +1,7 @@
 #pragma once
-// How a method of any stage describes itself: name, options and capabilities. Each stage's room keeps
-// a table of these; what is not in a table cannot be asked for, and what is not claimed is refused.
+// How a method of any stage describes itself: name, options and capabilities. Each stage's room
+// keeps a table of these; what is not in a table cannot be asked for, and what is not claimed is
+// refused.
 
 #include <map>
 #include <span>
@@ -19,7 +20,7 @@ struct MethodCapabilities {
   bool quantised_kv = false;     // KV in another form than the plain one
   bool cuda_graphs = false;
   bool several_gpus = false;
-  bool images = false;           // prompts of several modalities
+  bool images = false;  // prompts of several modalities
 };
 
 // An option written as key=value behind the method's name.

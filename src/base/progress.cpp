@@ -90,9 +90,10 @@ void Progress::clear() {
 }
 
 std::string Progress::line() const {
-  const bool tokens = unit_ == Unit::kTokens;
+  const bool is_bytes = unit_ == Unit::kBytes;
+  const char* const unit = is_bytes ? "" : unit_ == Unit::kTokens ? " tokens" : " requests";
   const auto amount = [&](int64_t value) {
-    return tokens ? with_thousands(value) : as_bytes(value);
+    return is_bytes ? as_bytes(value) : with_thousands(value);
   };
   std::string numbers;
   if (total_ > 0) {
@@ -101,10 +102,12 @@ std::string Progress::line() const {
   } else {
     numbers = amount(done_);
   }
-  if (tokens) numbers += " tokens";
+  numbers += unit;
   if (const double speed = rate(); speed > 0) {
-    const auto whole = static_cast<int64_t>(std::llround(speed));
-    numbers += fmt::format("  {}/s", tokens ? with_thousands(whole) + " tokens" : as_bytes(whole));
+    const std::string whole = speed < 10 && !is_bytes
+                                  ? fmt::format("{:.1f}", speed)
+                                  : amount(static_cast<int64_t>(std::llround(speed)));
+    numbers += fmt::format("  {}{}/s", whole, unit);
     if (total_ > done_)
       numbers += fmt::format("  {} left", as_duration(static_cast<double>(total_ - done_) / speed));
   }

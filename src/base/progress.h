@@ -25,7 +25,7 @@ struct ProgressOptions {
 
 class Progress {
  public:
-  enum class Unit { kTokens, kBytes };
+  enum class Unit { kTokens, kBytes, kRequests };
 
   Progress(ProgressOptions options, std::string label, Unit unit = Unit::kTokens);
   ~Progress();  // clears the bar

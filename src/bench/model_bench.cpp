@@ -63,11 +63,11 @@ ModelBench::ModelBench(ThreadPool& pool, const formats::ModelConfig& config,
     tokens_[i] = static_cast<TokenId>(i * 7919 % config.vocab_size);
 }
 
-void ModelBench::run(int64_t first, int64_t count) {
+void ModelBench::run(int64_t first, int64_t count, engine::StepSpan::Logits logits) {
   engine::StepSpan span{.tokens = std::span(tokens_).first(count),
                         .first_position = first,
                         .rope_length = first + count,
-                        .logits = engine::StepSpan::Logits::kLast};
+                        .logits = logits};
   for (int layer = 0; layer < kv_.geometry().layers; ++layer)
     span.page_tables.push_back(kv_.page_table(sequence_, layer).data());
   engine::Step step;
@@ -76,21 +76,28 @@ void ModelBench::run(int64_t first, int64_t count) {
 }
 
 void ModelBench::prefill(int64_t tokens) {
+  using Logits = engine::StepSpan::Logits;
   for (int64_t first = 0; first < tokens; first += chunk_)
-    run(first, std::min(chunk_, tokens - first));
+    run(first, std::min(chunk_, tokens - first),
+        first + chunk_ < tokens ? Logits::kNone : Logits::kLast);
 }
 
 void ModelBench::decode(int64_t position, int64_t steps) {
-  for (int64_t i = 0; i < steps; ++i) run(position + i, 1);
+  for (int64_t i = 0; i < steps; ++i) run(position + i, 1, engine::StepSpan::Logits::kLast);
 }
 
-double ModelBench::prefill_gemm_flops_per_token() const {
-  const double hidden = static_cast<double>(config_.hidden_size);
+double ModelBench::prefill_flops(int64_t tokens) const {
+  const double rows = static_cast<double>(tokens), hidden = static_cast<double>(config_.hidden_size);
   const double q_size = static_cast<double>(config_.num_q_heads * config_.head_dim);
   const double kv_size = static_cast<double>(config_.num_kv_heads * config_.head_dim);
-  const double layer = 2 * hidden * q_size + 2 * hidden * kv_size +
-                       3 * hidden * static_cast<double>(config_.intermediate_size);
-  return 2 * layer * static_cast<double>(config_.num_layers);
+  const double kv = 2 * hidden * 2 * kv_size;
+  const double rest = 2 * (2 * hidden * q_size + 3 * hidden * static_cast<double>(config_.intermediate_size));
+  const double attention = 4 * q_size * rows * (rows + 1) / 2;
+  const double whole_layers = static_cast<double>(config_.num_layers - 1);
+  // The last layer computes every row's keys and values, and everything else for the last row.
+  const double last = kv * rows + rest + 4 * q_size * rows;
+  const double head = 2 * hidden * static_cast<double>(config_.vocab_size);
+  return whole_layers * ((kv + rest) * rows + attention) + last + head;
 }
 
 }  // namespace kvasir::bench

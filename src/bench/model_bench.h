@@ -25,18 +25,18 @@ class ModelBench {
 
   // Computes positions [0, tokens) chunk by chunk, last logits only, as a request would.
   void prefill(int64_t tokens);
-  // `steps` single-token steps from position `position` on, `sequences` of them side by side.
+  // `steps` single-token steps from position `position` on.
   void decode(int64_t position, int64_t steps);
 
   const models::CpuWeights& weights() const { return weights_; }
   // Bytes of weights that one decode step reads.
   int64_t decode_weight_bytes() const { return static_cast<int64_t>(weights_.memory.bytes()); }
   int64_t kv_bytes_per_token() const { return kv_.geometry().bytes_per_token(); }
-  // Floating-point operations of the matrix products for one prefilled token, output head left out.
-  double prefill_gemm_flops_per_token() const;
+  // Floating-point operations that prefill(tokens) carries out in matrix products and attention.
+  double prefill_flops(int64_t tokens) const;
 
  private:
-  void run(int64_t first, int64_t count);
+  void run(int64_t first, int64_t count, engine::StepSpan::Logits logits);
 
   formats::ModelConfig config_;
   models::CpuWeights weights_;

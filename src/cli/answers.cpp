@@ -7,6 +7,8 @@ namespace {
 
 // How long an interrupt may go unnoticed while nothing comes.
 constexpr int64_t kWaitMs = 20;
+// How many events of one answer may come before the others and an interrupt have their turn.
+constexpr int kMostAtOnce = 16;
 
 }  // namespace
 
@@ -42,12 +44,13 @@ void AnswerSet::poll(const OnEvent& on_event, const Interrupts& interrupts) {
     // A single answer is waited for; among several nobody waits for another.
     const int64_t wait = running_.size() == 1 ? kWaitMs : 0;
     std::optional<Event> event;
-    do {
+    for (int taken = 0; taken < kMostAtOnce; ++taken) {
       ended[i] = !running_[i].answer.next(event, wait);
       if (ended[i] || !event) break;
       moved = true;
       on_event(running_[i].key, *event);
-    } while (running_.size() > 1);
+      if (running_.size() == 1) break;
+    }
     moved = moved || ended[i];
   }
   size_t index = 0;

@@ -11,6 +11,9 @@ namespace kvasir::cli {
 namespace {
 
 constexpr int64_t kMany = std::numeric_limits<int64_t>::max();
+// What the engine takes at most.
+constexpr int64_t kMostThreads = 1024, kMostChunk = 65536, kMostSequences = 4096;
+constexpr int64_t kMostContext = int64_t{1} << 32;
 constexpr int64_t kManyInt = std::numeric_limits<int32_t>::max();
 
 std::string long_name(const std::string& names) {
@@ -27,6 +30,24 @@ std::vector<std::string> split_choices(const std::string& text) {
   }
   return words;
 }
+
+// What a decimal may be.
+struct Range {
+  double least;
+  bool least_is_open = false;
+  double most = std::numeric_limits<double>::infinity();
+  bool most_is_open = false;
+
+  bool holds(double value) const {
+    return (least_is_open ? value > least : value >= least) &&
+           (most_is_open ? value < most : value <= most);
+  }
+  std::string words() const {
+    std::string text = fmt::format("{} {}", least_is_open ? "more than" : "at least", least);
+    if (std::isinf(most)) return text;
+    return text + fmt::format(" and {} {}", most_is_open ? "less than" : "at most", most);
+  }
+};
 
 // Adds options to one command. Every value is read by our own parsers, so that errors name the
 // option, the expected and the found.
@@ -67,18 +88,13 @@ class Adder {
     });
   }
 
-  // `least` < value where open, otherwise <=; value <= most.
   void number(const std::string& names, const std::string& help, std::optional<double>& target,
-              double least, bool open, double most = std::numeric_limits<double>::infinity()) {
-    text(names, "X", help, [&target, name = long_name(names), least, open, most](const auto& v) {
+              const Range& range) {
+    text(names, "X", help, [&target, name = long_name(names), range](const std::string& v) {
       const double value = parse_number(v, name);
-      if (value < least || (open && value == least) || value > most)
+      if (!range.holds(value))
         throw Error(ErrorCode::kInvalidArgument,
-                    std::isinf(most) ? fmt::format("expected {} {}, found {}",
-                                                   open ? "more than" : "at least", least, v)
-                                     : fmt::format("expected {} {} and at most {}, found {}",
-                                                   open ? "more than" : "at least", least, most, v),
-                    name);
+                    fmt::format("expected {}, found {}", range.words(), v), name);
       target = value;
     });
   }
@@ -92,7 +108,7 @@ class Adder {
   }
 
   void flag(const std::string& names, const std::string& help, bool& target) {
-    auto* option = app_.add_flag(names, target, help);
+    auto* option = app_.add_flag(names, target, help)->disable_flag_override();
     if (!group_.empty()) option->group(group_);
   }
 
@@ -122,7 +138,7 @@ void add_engine(Adder& add, EngineOptions& engine) {
              "number format of weights and KV (default: auto, what the CPU computes in)",
              engine.dtype);
   add.integer("--threads", "CPU threads (default: all that the process may use)", engine.threads, 1,
-              4096);
+              kMostThreads);
 }
 
 void add_stages(Adder& add, StageChoice& stages) {
@@ -159,19 +175,19 @@ void add_generation(Adder& add, GenerationOptions& generation) {
               generation.logprobs, 0, 1000);
 
   add.group("Sampling (defaults: the model folder's, else greedy)");
-  add.number("--temperature", "0 = greedy", generation.temperature, 0, false);
+  add.number("--temperature", "0 = greedy", generation.temperature, {.least = 0});
   add.integer("--top-k", "of the N most likely tokens; 0 = all", generation.top_k, 0);
-  add.number("--top-p", "of the most likely tokens that make up this share", generation.top_p, 0,
-             true, 1);
+  add.number("--top-p", "of the most likely tokens that make up this share", generation.top_p,
+             {.least = 0, .least_is_open = true, .most = 1});
   add.number("--min-p", "of tokens at least this likely, relative to the likeliest",
-             generation.min_p, 0, false, 1);
+             generation.min_p, {.least = 0, .most = 1, .most_is_open = true});
   add.number("--repetition-penalty", "over prompt and answer; 1 = off",
-             generation.repetition_penalty, 0, true);
+             generation.repetition_penalty, {.least = 0, .least_is_open = true});
   constexpr double kLowest = std::numeric_limits<double>::lowest();
-  add.number("--presence-penalty", "over the answer; 0 = off", generation.presence_penalty, kLowest,
-             false);
+  add.number("--presence-penalty", "over the answer; 0 = off", generation.presence_penalty,
+             {.least = kLowest});
   add.number("--frequency-penalty", "over the answer; 0 = off", generation.frequency_penalty,
-             kLowest, false);
+             {.least = kLowest});
   add.integer("--seed", "of the random numbers (default: 0)", generation.seed, 0);
 }
 
@@ -209,11 +225,11 @@ void add_run(CLI::App& app, Options& options) {
 
   add.group("Engine");
   add.integer("--context", "tokens of KV to plan for (default: the model's maximum)",
-              options.engine.context, 1);
+              options.engine.context, 1, kMostContext);
   add.integer("--chunk", "prompt tokens in one step (default: 1024)", options.engine.chunk, 1,
-              1 << 20);
+              kMostChunk);
   add.integer("--max-sequences", "answers running at once (default: 64)",
-              options.engine.max_sequences, 1, 1 << 20);
+              options.engine.max_sequences, 1, kMostSequences);
   add.flag("--deterministic", "bit-equal results whatever runs beside",
            options.engine.deterministic);
   add.group("Output");
@@ -232,7 +248,7 @@ void add_score(CLI::App& app, Options& options) {
   add.text("--ids", "FILE", "token ids apart by white space, instead of text; no tokenizer needed",
            [&score](const std::string& v) { score.ids = v; });
   add.integer("--context", "score in windows of N tokens (default: the model's maximum)",
-              options.engine.context, 2);
+              options.engine.context, 2, kMostContext);
   add.text("--against", "STAGE=NAME[:KEY=VALUE,...][;...]",
            "also score with these methods and give the KL divergence from the first",
            [&score](const std::string& v) {
@@ -243,7 +259,7 @@ void add_score(CLI::App& app, Options& options) {
            [&score](const std::string& v) { score.dump_logits = v; });
   add_stages(add, score.stages);
   add.group("Engine");
-  add.integer("--chunk", "tokens in one step (default: 1024)", options.engine.chunk, 1, 1 << 20);
+  add.integer("--chunk", "tokens in one step (default: 1024)", options.engine.chunk, 1, kMostChunk);
   add.flag("--deterministic", "bit-equal results whatever the window",
            options.engine.deterministic);
   add.group("Output");
@@ -256,11 +272,11 @@ void add_info(CLI::App& app, Options& options) {
   add_engine(add, options.engine);
   add.group("Memory plan");
   add.integer("--context", "tokens of one sequence (default: the model's maximum)",
-              options.engine.context, 1);
+              options.engine.context, 1, kMostContext);
   add.integer("--sequences", "sequences of that length at once (default: 1)", options.sequences, 1,
-              1 << 20);
+              kMostSequences);
   add.integer("--chunk", "prompt tokens in one step (default: 1024)", options.engine.chunk, 1,
-              1 << 20);
+              kMostChunk);
   add.group("Output");
   add.flag("--json", "one JSON object on stdout", options.json);
 }
@@ -287,7 +303,7 @@ void add_bench(CLI::App& app, Options& options) {
   });
   add_model(add, options.engine);
   add.integer("--threads", "CPU threads (default: all that the process may use)",
-              options.engine.threads, 1, 4096);
+              options.engine.threads, 1, kMostThreads);
   add.group("Measurement");
   add.choice("--shape", "1b", "a 1B Llama shape with random weights instead of the model",
              bench.shape);
@@ -338,7 +354,9 @@ std::unique_ptr<CLI::App> build_app(Options& options) {
   add_tokenize(add_command(*app, "tokenize", "text to token ids and back"), options);
   CLI::App& methods =
       add_command(*app, "methods", "the methods of each stage and what they can do");
-  Adder(methods).flag("--json", "one JSON object on stdout", options.json);
+  Adder add_methods(methods);
+  add_methods.group("Output");
+  add_methods.flag("--json", "one JSON object on stdout", options.json);
   add_bench(add_command(*app, "bench", "measure speed"), options);
   CLI::App& completion = add_command(*app, "completion", "print a shell completion script");
   Adder(completion).text("SHELL", "bash", "the shell", [](const std::string& value) {

@@ -22,7 +22,8 @@ class BatchRun {
         lines_(lines),
         document_(document),
         environment_(environment),
-        progress_(environment.progress_options(), "batch"),
+        start_(environment.seconds()),
+        progress_(environment.progress_options(), "batch", Progress::Unit::kRequests),
         states_(lines.size()) {}
 
   int run() {
@@ -37,9 +38,13 @@ class BatchRun {
     }
     print();
     progress_.clear();
-    if (answers_.was_cancelled() || environment_.interrupts->pending())
+    if (answers_.was_cancelled() || environment_.interrupts->pending()) {
+      environment_.say("kvasir: interrupted\n");
       return environment_.interrupts->exit_status();
-    environment_.say(fmt::format("{} requests, {} failed\n", lines_.size(), failed_));
+    }
+    environment_.say(fmt::format("{} requests, {} failed; {} tokens read, {} written in {:.2f} s\n",
+                                 lines_.size(), failed_, with_thousands(read_),
+                                 with_thousands(written_), environment_.seconds() - start_));
     return exit_;
   }
 
@@ -107,15 +112,16 @@ class BatchRun {
       if (state.error) {
         ++failed_;
         if (exit_ == kExitOk) exit_ = exit_code(state.error->code());
-        environment_.say(
-            fmt::format("kvasir: error: line {}: {}\n", line.line, state.error->what()));
+        environment_.complain(fmt::format("line {}: {}", line.line, state.error->what()));
         environment_.out->write(json_line({{"id", id}, {"error", error_json(*state.error)}}));
       }
       for (size_t i = 0; i < state.samples.size() && !state.error; ++i) {
+        const Usage& usage = state.samples[i].usage;
+        written_ += usage.completion_tokens;
+        if (i == 0) read_ += usage.prompt_tokens - usage.cached_tokens;
         Json object = {{"id", id}};
         object.update(answer_json({.result = state.samples[i],
                                    .load_seconds = engine_.info().load_seconds,
-                                   .question = line.ask,
                                    .sample = state.samples.size() > 1
                                                  ? std::optional<int>(static_cast<int>(i))
                                                  : std::nullopt,
@@ -124,6 +130,7 @@ class BatchRun {
       }
       state = {.ended = true};
     }
+    progress_.update(static_cast<int64_t>(printed_), static_cast<int64_t>(states_.size()));
   }
 
   Engine& engine_;
@@ -131,13 +138,14 @@ class BatchRun {
   const std::vector<BatchLine>& lines_;
   const std::string& document_;
   Environment& environment_;
+  const double start_;
   Progress progress_;
   std::vector<State> states_;
   AnswerSet answers_;
   std::optional<PromptMaker> prompts_;
   std::string prompts_key_;
   size_t next_ = 0, printed_ = 0;
-  int64_t failed_ = 0;
+  int64_t failed_ = 0, read_ = 0, written_ = 0;
   int exit_ = kExitOk;
 };
 

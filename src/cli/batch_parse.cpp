@@ -6,7 +6,7 @@
 #include "cli/batch.h"
 #include "cli/json_lines.h"
 #include "cli/suggest.h"
-#include "cli/unicode.h"
+#include "formats/json_reason.h"
 
 namespace kvasir::cli {
 namespace {
@@ -149,7 +149,8 @@ std::vector<BatchLine> parse_batch(const std::string& text, const std::string& w
     try {
       object = Json::parse(piece);
     } catch (const Json::parse_error& error) {
-      throw parser.malformed(fmt::format("expected a JSON object; {}", error.what()));
+      throw parser.malformed(
+          fmt::format("expected a JSON object; {}", formats::json_reason(error.what())));
     }
     parser.parse(object);
     lines.push_back(std::move(line));

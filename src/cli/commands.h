@@ -27,7 +27,8 @@ std::unique_ptr<Engine> load_engine(const EngineOptions& options, Environment& e
 // A document, checked: readable, not empty, UTF-8.
 std::string read_text(const std::string& path, Environment& environment);
 
-// The method names of `stages` are known; otherwise throws kNotFound with the nearest.
-void check_methods(const StageChoice& stages, const Environment& environment);
+// The methods of `choice` and their options are known; otherwise throws kNotFound with the nearest
+// name, or kInvalidArgument.
+void check_methods(const StageChoice& choice);
 
 }  // namespace kvasir::cli

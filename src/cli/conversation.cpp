@@ -6,19 +6,21 @@
 
 #include "cli/json_lines.h"
 #include "cli/unicode.h"
+#include "formats/json_reason.h"
 
 namespace kvasir::cli {
 namespace {
 
 int64_t context_limit(const Engine& engine, const EngineOptions& options) {
-  const int64_t most = engine.info().max_positions;
+  const int64_t most = engine.info().plan.context;
   return options.context > 0 ? std::min(options.context, most) : most;
 }
 
 // A model without a template gets no other prompt behind the user's back.
 std::vector<TokenId> tokenize_chat(const Engine& engine, std::span<const ChatMessage> messages) {
+  std::string text;
   try {
-    return engine.tokenize_chat(messages, true);
+    text = engine.render_chat(messages, true);
   } catch (const Error& error) {
     if (error.code() != ErrorCode::kNotFound) throw;
     throw Error(ErrorCode::kUnsupported,
@@ -27,6 +29,7 @@ std::vector<TokenId> tokenize_chat(const Engine& engine, std::span<const ChatMes
                             error.message()),
                 error.context());
   }
+  return engine.tokenize(text, false);
 }
 
 }  // namespace
@@ -51,7 +54,8 @@ std::vector<ChatMessage> parse_messages(const std::string& text, const std::stri
     const auto byte = std::min(text.size(), error.byte > 0 ? error.byte - 1 : 0);
     const auto begin = text.begin();
     const auto line = 1 + std::count(begin, begin + static_cast<std::ptrdiff_t>(byte), '\n');
-    throw malformed(fmt::format("line {}: expected JSON; {}", line, error.what()));
+    throw malformed(
+        fmt::format("line {}: expected JSON; {}", line, formats::json_reason(error.what())));
   }
   if (!list.is_array() || list.empty())
     throw malformed("expected a list of messages {\"role\": ..., \"content\": ...}");

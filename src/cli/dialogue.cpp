@@ -8,15 +8,16 @@
 namespace kvasir::cli {
 namespace {
 
+// One line, also on a terminal of 80 columns.
 std::string summary(const SampleResult& result) {
   const Usage& usage = result.usage;
   std::string text =
-      fmt::format("[prompt {} tokens, {} of them cached; answer {}; first token after {:.2f} s",
+      fmt::format("[{}prompt {} ({} cached), answer {}, first token after {:.2f} s",
+                  result.finish_reason == FinishReason::kCancelled ? "stopped; " : "",
                   with_thousands(usage.prompt_tokens), with_thousands(usage.cached_tokens),
                   with_thousands(usage.completion_tokens), result.timing.ttft_seconds);
   if (result.timing.decode_tokens_per_second > 0)
-    text += fmt::format("; {:.1f} tokens/s", result.timing.decode_tokens_per_second);
-  if (result.finish_reason == FinishReason::kCancelled) text += "; stopped";
+    text += fmt::format(", {:.1f}/s", result.timing.decode_tokens_per_second);
   return text + "]\n";
 }
 
@@ -68,7 +69,7 @@ void run_dialogue(RunSession& session, PromptMaker& prompts, const Options& opti
       // A question too long or an answer that failed does not end the dialogue; a terminal that is
       // gone does.
       if (error.code() == ErrorCode::kIo || error.code() == ErrorCode::kInternal) throw;
-      environment.say(fmt::format("kvasir: error: {}\n", error.what()));
+      environment.complain(error.what());
       messages.pop_back();
       continue;
     }

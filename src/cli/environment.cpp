@@ -6,8 +6,11 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <chrono>
 #include <csignal>
 #include <cstring>
+
+#include "cli/unicode.h"
 
 namespace kvasir::cli {
 namespace {
@@ -48,7 +51,8 @@ void DescriptorOutput::write(std::string_view text) {
   }
 }
 
-Interrupts::Interrupts() {
+Interrupts::Interrupts(bool on_terminal)
+    : remark_(on_terminal ? "\r\x1b[Kkvasir: interrupted\n" : "kvasir: interrupted\n") {
   if (::pipe2(pipe_, O_CLOEXEC | O_NONBLOCK) != 0)
     throw Error(ErrorCode::kIo, fmt::format("pipe: {}", std::strerror(errno)), "signals");
 }
@@ -63,7 +67,7 @@ void Interrupts::notify(int signal) {
   const int count = ++count_;
   const Mode mode = mode_;
   if (mode == Mode::kExit || (mode == Mode::kCancel && count > 1)) {
-    [[maybe_unused]] const ssize_t newline = ::write(2, "\n", 1);
+    [[maybe_unused]] const ssize_t said = ::write(STDERR_FILENO, remark_.data(), remark_.size());
     ::_exit(128 + signal);
   }
   // A full pipe is readable already.
@@ -127,6 +131,12 @@ LineReader::Status LineReader::next(std::string& line, const Interrupts& interru
   }
 }
 
+double Environment::seconds() const {
+  if (now) return now();
+  using Clock = std::chrono::steady_clock;
+  return std::chrono::duration<double>(Clock::now().time_since_epoch()).count();
+}
+
 ProgressOptions Environment::progress_options() const {
   return {.write = [this](std::string_view text) { say(text); },
           .terminal = err_terminal,
@@ -136,6 +146,16 @@ ProgressOptions Environment::progress_options() const {
 
 void Environment::note(std::string_view text) const {
   say(fmt::format("kvasir: note: {}\n", text));
+}
+
+void Environment::complain(std::string text) const {
+  constexpr size_t kLongest = 1000;
+  if (text.size() > kLongest) text = text.substr(0, kLongest) + "...";
+  while (const auto place = invalid_utf8_at(text)) text[*place] = '?';
+  for (char& letter : text)
+    if (const auto byte = static_cast<unsigned char>(letter); byte < 0x20 || byte == 0x7f)
+      letter = ' ';
+  say(fmt::format("kvasir: error: {}\n", text));
 }
 
 void Environment::say(std::string_view text) const {

@@ -44,7 +44,9 @@ class Interrupts {
     kCancel,  // the first is pending until the command has tidied up, a second ends the process
     kCount,   // every one is pending until it is cleared (interactive; files being written)
   };
-  Interrupts();
+  // `on_terminal`: standard error is one, so the remark that ends the process at once takes the
+  // place of a progress bar.
+  explicit Interrupts(bool on_terminal = false);
   ~Interrupts();
   Interrupts(const Interrupts&) = delete;
   Interrupts& operator=(const Interrupts&) = delete;
@@ -60,6 +62,7 @@ class Interrupts {
   int descriptor() const { return pipe_[0]; }
 
  private:
+  const std::string_view remark_;
   std::atomic<Mode> mode_{Mode::kExit};
   std::atomic<int> count_{0};
   std::atomic<int> last_fatal_{0};
@@ -99,13 +102,6 @@ class TextCodec {
   virtual int64_t vocab_size() const = 0;
 };
 
-// One row of `kvasir methods`.
-struct MethodRow {
-  std::string stage;  // "prefill", "compress", "retrieve"
-  std::string name, description;
-  std::vector<std::string> capabilities;
-};
-
 struct Environment {
   Output* out = nullptr;  // answers and results only
   Output* err = nullptr;  // progress, notes, tables, errors
@@ -119,12 +115,13 @@ struct Environment {
   // The tokenizer of a model folder.
   std::function<Result<std::unique_ptr<TextCodec>>(const std::string& folder)> open_codec;
 
-  // The registered methods of every stage.
-  std::function<std::vector<MethodRow>()> methods;
-
+  double seconds() const;  // now(), or the steady clock's
   ProgressOptions progress_options() const;
   void note(std::string_view text) const;  // "kvasir: note: ..." on err
-  void say(std::string_view text) const;   // text as it is on err; failures are ignored
+  // "kvasir: error: ..." on err: one line of printable UTF-8, whatever a file or its name put into
+  // the text.
+  void complain(std::string text) const;
+  void say(std::string_view text) const;  // text as it is on err; failures are ignored
 };
 
 }  // namespace kvasir::cli

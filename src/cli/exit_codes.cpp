@@ -25,8 +25,9 @@ int exit_code(ErrorCode code) {
 }
 
 std::string exit_code_help() {
-  return "Exit codes: 0 done, 1 internal error, 2 wrong use, 3 not found, 4 malformed input,\n"
-         "  5 not supported, 6 out of memory or context, 7 read or write failed, 130 interrupted\n";
+  return "Exit codes: 0 done, 1 internal error, 2 wrong use, 3 not found, 4 malformed\n"
+         "  input, 5 not supported, 6 out of memory or context, 7 read or write failed,\n"
+         "  130 interrupted (128 + the signal's number)\n";
 }
 
 }  // namespace kvasir::cli

@@ -1,5 +1,5 @@
 #pragma once
-// What the program returns to the shell. Stable: scripts depend on it (docs/cli.md).
+// What the program returns to the shell. Stable: scripts depend on it (docs/command-line.md).
 
 #include <string>
 
@@ -19,7 +19,7 @@ inline constexpr int kExitInterrupted = 130;
 
 int exit_code(ErrorCode code);
 
-// The paragraph that --help shows and docs/cli.md repeats.
+// The paragraph that --help shows and docs/command-line.md repeats.
 std::string exit_code_help();
 
 }  // namespace kvasir::cli

@@ -33,4 +33,13 @@ std::vector<TokenId> parse_ids(std::string_view text, const std::string& where) 
   return ids;
 }
 
+void check_ids(std::span<const TokenId> ids, int64_t vocab_size, const std::string& where) {
+  for (size_t i = 0; i < ids.size(); ++i)
+    if (ids[i] >= vocab_size)
+      throw Error(ErrorCode::kMalformed,
+                  fmt::format("id {} of {}: expected a token id below {}, found {}", i + 1,
+                              ids.size(), vocab_size, ids[i]),
+                  where);
+}
+
 }  // namespace kvasir::cli

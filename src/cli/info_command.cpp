@@ -72,11 +72,7 @@ std::string info_text(const ModelInfo& info, int64_t context, int64_t sequences)
 int info_command(const Options& options, Environment& environment) {
   EngineOptions engine = options.engine;
   engine.max_sequences = options.sequences;
-  int64_t context = engine.context;
-  if (context == 0) context = inspect(engine).max_positions;
-  if (context > INT64_MAX / options.sequences)
-    throw Error(ErrorCode::kInvalidArgument, "context times sequences is beyond any machine",
-                "kvasir info");
+  const int64_t context = engine.context > 0 ? engine.context : inspect(engine).plan.context;
   engine.context = context * options.sequences;
   const ModelInfo info = inspect(engine);
   environment.out->write(options.json ? json_line(info_json(info, context, options.sequences))

@@ -48,7 +48,6 @@ Json answer_json(const AnswerJson& answer) {
         {"decode_fraction", attention.decode_fraction},
         {"fallback_reason",
          attention.fallback_reason.empty() ? Json(nullptr) : Json(attention.fallback_reason)}}}};
-  if (answer.question) object["question"] = *answer.question;
   if (answer.sample) object["sample"] = *answer.sample;
   if (answer.logprobs) {
     Json list = Json::array();

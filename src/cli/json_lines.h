@@ -23,8 +23,7 @@ Json error_json(const Error& error);
 struct AnswerJson {
   const SampleResult& result;
   double load_seconds = 0;
-  std::optional<std::string> question;  // with --ask and in a dialogue
-  std::optional<int> sample;            // where several were asked for
+  std::optional<int> sample;  // where several were asked for
   bool logprobs = false;
 };
 Json answer_json(const AnswerJson& answer);

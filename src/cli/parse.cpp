@@ -24,22 +24,34 @@ std::vector<std::string> option_names(const CLI::App& app) {
   return names;
 }
 
+// What CLI11 says of a wrong number of values, in our words: "--model: At Most 1 required but
+// received 2", "--seed: 1 required N missing", "json was given a disallowed flag override".
+[[noreturn]] void refuse_mismatch(const CLI::App* command, const std::string& said) {
+  const std::string option = said.substr(0, said.find_first_of(": "));
+  if (said.ends_with("flag override"))
+    refuse("--" + option, "expected no value behind a switch, found one");
+  if (said.ends_with("missing")) refuse(option, "expected a value, found the end of the line");
+  if (said.find("received") != std::string::npos)
+    refuse(option, fmt::format("expected once, found {} times", said.substr(said.rfind(' ') + 1)));
+  refuse(command ? command->get_name() : "", said);
+}
+
 // Everything that is left over is a mistake: name it, and what was probably meant.
 void refuse_extras(CLI::App& app, const CLI::App* command) {
   if (command == nullptr) {
     const std::vector<std::string> rest = app.remaining(true);
-    if (rest.empty()) refuse("kvasir", "expected a command; kvasir --help lists them");
+    if (rest.empty()) refuse("", "expected a command; kvasir --help lists them");
     std::vector<std::string> names;
     for (const CLI::App* each : app.get_subcommands([](CLI::App*) { return true; }))
       names.push_back(each->get_name());
     if (rest.front().starts_with("-"))
-      refuse("kvasir", fmt::format("expected a command before '{}'", rest.front()));
-    refuse("kvasir",
+      refuse("", fmt::format("expected a command before '{}'", rest.front()));
+    refuse("",
            fmt::format("unknown command '{}'{}", rest.front(), did_you_mean(rest.front(), names)));
   }
   const std::vector<std::string> rest = app.remaining(true);
   if (rest.empty()) return;
-  const std::string name = "kvasir " + command->get_name();
+  const std::string name = command->get_name();
   const auto flag = std::find_if(rest.begin(), rest.end(), [](const std::string& word) {
     return word.size() > 1 && word.front() == '-';
   });
@@ -52,11 +64,11 @@ void refuse_extras(CLI::App& app, const CLI::App* command) {
 void check_run(const RunOptions& run) {
   const int ways = (run.questions.empty() ? 0 : 1) + (run.prompt ? 1 : 0) + (run.chat ? 1 : 0) +
                    (run.batch ? 1 : 0);
-  if (ways > 1) refuse("kvasir run", "expected one of --ask, --prompt, --chat and --batch");
+  if (ways > 1) refuse("run", "expected one of --ask, --prompt, --chat and --batch");
   int standard_inputs =
       static_cast<int>(std::count(run.documents.begin(), run.documents.end(), "-"));
   standard_inputs += (run.chat == "-") + (run.batch == "-");
-  if (standard_inputs > 1) refuse("kvasir run", "standard input (-) can be read only once");
+  if (standard_inputs > 1) refuse("run", "standard input (-) can be read only once");
   if (run.prompt && run.prompt->empty() && run.documents.empty())
     refuse("--prompt", "expected a text, found an empty one");
   for (const std::string& question : run.questions)
@@ -64,6 +76,8 @@ void check_run(const RunOptions& run) {
 }
 
 void check(const Options& options, const std::string& name) {
+  if (options.run.generation.logprobs && !options.json)
+    refuse("--logprobs", "expected --json beside it: only there log-probabilities are shown");
   const bool needs_model = options.command != Command::kMethods &&
                            options.command != Command::kCompletion &&
                            !(options.command == Command::kBench && !options.bench.shape.empty());
@@ -95,9 +109,11 @@ Parsed parse_arguments(std::span<const std::string> arguments, int width) {
     const CLI::App* command = chosen();
     parsed.text = help_text(command ? *command : *app, width);
     return parsed;
+  } catch (const CLI::ArgumentMismatch& error) {
+    refuse_mismatch(chosen(), error.what());
   } catch (const CLI::ParseError& error) {
     const CLI::App* command = chosen();
-    refuse(command ? "kvasir " + command->get_name() : "kvasir", error.what());
+    refuse(command ? command->get_name() : "", error.what());
   }
   if (app->count("--version") > 0) {
     parsed.text = "kvasir " KVASIR_VERSION "\n";
@@ -107,9 +123,9 @@ Parsed parse_arguments(std::span<const std::string> arguments, int width) {
   refuse_extras(*app, command);
   const auto place = std::find(commands.begin(), commands.end(), command);
   options.command = static_cast<Command>(place - commands.begin());
-  check(options, "kvasir " + command->get_name());
+  check(options, command->get_name());
   if (options.command == Command::kCompletion) {
-    if (command->count("SHELL") == 0) refuse("kvasir completion", "expected a shell: bash");
+    if (command->count("SHELL") == 0) refuse("completion", "expected a shell: bash");
     parsed.text = completion_script(*app);
   }
   return parsed;

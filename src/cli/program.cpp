@@ -6,7 +6,6 @@
 #include "cli/commands.h"
 #include "cli/exit_codes.h"
 #include "cli/json_lines.h"
-#include "cli/suggest.h"
 #include "cli/unicode.h"
 
 namespace kvasir::cli {
@@ -32,15 +31,12 @@ int dispatch(const Options& options, Environment& environment) {
   throw Error(ErrorCode::kInternal, "a command without a function");
 }
 
-// Error messages are one line, whatever a file name or a parser put into them.
-std::string one_line(std::string text) {
-  std::replace(text.begin(), text.end(), '\n', ' ');
-  std::replace(text.begin(), text.end(), '\r', ' ');
-  return text;
-}
-
 int report(const Error& error, bool json, Environment& environment) {
-  environment.say(fmt::format("kvasir: error: {}\n", one_line(error.what())));
+  if (error.code() == ErrorCode::kCancelled && environment.interrupts->pending()) {
+    environment.say("kvasir: interrupted\n");
+    return environment.interrupts->exit_status();
+  }
+  environment.complain(error.what());
   if (json && error.code() != ErrorCode::kIo) {
     try {
       environment.out->write(json_line({{"error", error_json(error)}}));
@@ -48,8 +44,6 @@ int report(const Error& error, bool json, Environment& environment) {
       // Said on stderr already.
     }
   }
-  if (error.code() == ErrorCode::kCancelled && environment.interrupts->pending())
-    return environment.interrupts->exit_status();
   return exit_code(error.code());
 }
 
@@ -101,24 +95,6 @@ std::string read_text(const std::string& path, Environment& environment) {
   if (text.find_first_not_of(" \t\r\n") == std::string::npos)
     throw Error(ErrorCode::kMalformed, "expected text, found an empty document", name);
   return text;
-}
-
-void check_methods(const StageChoice& stages, const Environment& environment) {
-  const std::vector<MethodRow> rows = environment.methods();
-  const auto check = [&rows](const char* stage, const std::string& name) {
-    std::vector<std::string> known;
-    for (const MethodRow& row : rows)
-      if (row.stage == stage) known.push_back(row.name);
-    if (std::find(known.begin(), known.end(), name) != known.end()) return;
-    std::string list;
-    for (const std::string& each : known) list += (list.empty() ? "" : ", ") + each;
-    throw Error(ErrorCode::kNotFound,
-                fmt::format("no method '{}'; there is {}{}", name, list, did_you_mean(name, known)),
-                fmt::format("--{}", stage));
-  };
-  check("prefill", stages.prefill.name);
-  check("compress", stages.compress.name);
-  check("retrieve", stages.retrieve.name);
 }
 
 }  // namespace kvasir::cli

@@ -1,6 +1,5 @@
 #include <fmt/format.h>
 
-#include "base/file.h"
 #include "cli/batch.h"
 #include "cli/commands.h"
 #include "cli/dialogue.h"
@@ -18,7 +17,7 @@ int dry_run(const Options& options, Environment& environment) {
   const GenerationOptions& generation = run.generation;
   const SamplingOptions sampling = generation.sampling(info.sampling);
   const EngineOptions& engine = options.engine;
-  const int64_t context = engine.context > 0 ? engine.context : info.max_positions;
+  const int64_t context = engine.context > 0 ? engine.context : info.plan.context;
   const std::string as = run.as_requests ? "requests" : "turns";
   if (options.json) {
     Json object = {{"model", info.path},
@@ -86,24 +85,24 @@ int dry_run(const Options& options, Environment& environment) {
 
 int run_command(const Options& options, Environment& environment) {
   const RunOptions& run = options.run;
-  check_methods(run.generation.stages, environment);
+  check_methods(run.generation.stages);
   if (options.dry_run) return dry_run(options, environment);
   const bool asks = !run.questions.empty() || run.prompt || run.chat || run.batch;
   if (!asks && !environment.in_terminal)
     throw Error(ErrorCode::kInvalidArgument,
                 "expected something to answer: --ask TEXT, --prompt TEXT, --chat FILE or --batch "
                 "FILE; a dialogue needs a terminal",
-                "kvasir run");
+                "run");
 
   // Small mistakes are found before the model is loaded.
   const auto source = [&](const std::string& path) {
-    return path == "-" ? environment.read_document(path).value() : read_file(path).value();
+    return environment.read_document(path).value();
   };
   std::vector<ChatMessage> messages;
   if (run.chat) messages = parse_messages(source(*run.chat), *run.chat);
   std::vector<BatchLine> lines;
   if (run.batch) lines = parse_batch(source(*run.batch), *run.batch, run.generation);
-  for (const BatchLine& line : lines) check_methods(line.generation.stages, environment);
+  for (const BatchLine& line : lines) check_methods(line.generation.stages);
   std::string document = read_documents(run.documents, environment);
 
   const std::unique_ptr<Engine> engine = load_engine(options.engine, environment);

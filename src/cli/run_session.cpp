@@ -34,6 +34,11 @@ class ReadingProgress {
   std::vector<int64_t> done_, total_;
 };
 
+[[noreturn]] void throw_error_of(const SampleResult& result) {
+  throw result.error.value_or(
+      Error(ErrorCode::kInternal, "the answer ended with an error that says nothing"));
+}
+
 }  // namespace
 
 int64_t reserve_for(int64_t turns, int64_t max_tokens, int64_t limit) {
@@ -51,18 +56,21 @@ bool RunSession::read_ahead(std::vector<TokenId> prefix) {
   generation.stages = options_.run.generation.stages;
   ReadingProgress progress(environment_, 1);
   AnswerSet answers;
-  std::optional<Error> error;
+  SampleResult result;
   answers.add(0, engine_.submit(generation.request(std::move(prefix), {})));
   answers.drain(
       [&](size_t, const Event& event) {
         if (event.kind == Event::Kind::kProgress) progress.take(0, event);
-        if (event.kind == Event::Kind::kFinished && event.finish_reason == FinishReason::kError &&
-            event.error)
-          error = event.error;
+        result.take(event);
       },
       *environment_.interrupts);
-  if (error) throw *error;
+  progress.clear();
+  if (result.finish_reason == FinishReason::kError) throw_error_of(result);
   interrupted_ = answers.was_cancelled();
+  if (!interrupted_)
+    environment_.say(fmt::format("read {} tokens in {:.1f} s\n",
+                                 with_thousands(result.usage.prompt_tokens),
+                                 result.timing.prefill_seconds));
   return !interrupted_;
 }
 
@@ -99,7 +107,6 @@ std::vector<SampleResult> RunSession::ask(std::vector<Question> questions) {
       const AnswerJson line{
           .result = result,
           .load_seconds = engine_.info().load_seconds,
-          .question = questions[next_line / samples].text,
           .sample = samples > 1 ? std::optional<int>(next_line % samples) : std::nullopt,
           .logprobs = generation.logprobs.has_value()};
       environment_.out->write(json_line(answer_json(line)));
@@ -123,9 +130,7 @@ std::vector<SampleResult> RunSession::ask(std::vector<Question> questions) {
   interrupted_ = interrupted_ || answers.was_cancelled();
   for (size_t channel = 0; channel < results.size(); ++channel) {
     const SampleResult& result = results[channel];
-    if (result.finish_reason == FinishReason::kError)
-      throw result.error.value_or(
-          Error(ErrorCode::kInternal, "the answer ended with an error that says nothing"));
+    if (result.finish_reason == FinishReason::kError) throw_error_of(result);
     kept_.push_back({label(channel), result});
   }
   asked_ += static_cast<int64_t>(questions.size());
@@ -133,14 +138,15 @@ std::vector<SampleResult> RunSession::ask(std::vector<Question> questions) {
 }
 
 void RunSession::close() {
-  if (kept_.empty()) return;
   std::vector<TableEntry> entries;
   for (const Kept& kept : kept_) entries.push_back({kept.label, &kept.result});
-  environment_.say(closing_table(entries, engine_.info().load_seconds));
+  if (!entries.empty()) environment_.say(closing_table(entries, engine_.info().load_seconds));
+  if (exit_status() != kExitOk) environment_.say("kvasir: interrupted\n");
 }
 
 int RunSession::exit_status() const {
-  return interrupted_ ? environment_.interrupts->exit_status() : kExitOk;
+  const Interrupts& interrupts = *environment_.interrupts;
+  return interrupted_ || interrupts.must_end() ? interrupts.exit_status() : kExitOk;
 }
 
 void run_turns(RunSession& session, PromptMaker& prompts, const Options& options) {

@@ -10,6 +10,7 @@
 #include "cli/json_lines.h"
 #include "cli/table.h"
 #include "cli/unicode.h"
+#include "formats/safetensors.h"
 
 namespace kvasir::cli {
 namespace {
@@ -22,14 +23,9 @@ class LogitsFile {
  public:
   LogitsFile(const std::string& path, int64_t rows, int64_t columns)
       : file_(AtomicFile::create(path).value()), path_(path), rows_(rows), columns_(columns) {
-    const int64_t bytes = rows * columns * 4;
-    std::string header =
-        fmt::format(R"({{"logits":{{"dtype":"F32","shape":[{},{}],"data_offsets":[0,{}]}}}})", rows,
-                    columns, bytes);
-    header.resize((header.size() + 7) / 8 * 8, ' ');
-    std::string size(8, '\0');
-    for (size_t i = 0; i < 8; ++i) size[i] = static_cast<char>(header.size() >> (8 * i) & 0xff);
-    file_.write(size + header).value();
+    const formats::TensorToWrite logits{
+        .name = "logits", .dtype = DType::kF32, .shape = {rows, columns}};
+    file_.write(formats::safetensors_header({&logits, 1})).value();
   }
 
   // Called by the engine, which nothing may be thrown through: the first failure is kept.
@@ -126,26 +122,25 @@ std::string score_text(const Score& score, int64_t window, const Options& option
 
 int score_command(const Options& options, Environment& environment) {
   const ScoreCommandOptions& flags = options.score;
-  check_methods(flags.stages, environment);
-  if (flags.against) check_methods(*flags.against, environment);
+  check_methods(flags.stages);
+  if (flags.against) check_methods(*flags.against);
+  const std::string& path = flags.ids ? *flags.ids : flags.file;
+  const std::string where = path == "-" ? "standard input" : path;
   std::vector<TokenId> tokens;
   std::string text;
-  if (flags.ids) {
-    const std::string content =
-        *flags.ids == "-" ? environment.read_document("-").value() : read_file(*flags.ids).value();
-    tokens = parse_ids(content, *flags.ids == "-" ? "standard input" : *flags.ids);
-  } else {
-    text = read_text(flags.file, environment);
-  }
+  if (flags.ids)
+    tokens = parse_ids(environment.read_document(path).value(), where);
+  else
+    text = read_text(path, environment);
 
   const std::unique_ptr<Engine> engine = load_engine(options.engine, environment);
   const ModelInfo& info = engine->info();
   if (!flags.ids) tokens = engine->tokenize(text);
+  check_ids(tokens, info.vocab_size, where);
   if (tokens.size() < 2)
-    throw Error(ErrorCode::kInvalidArgument,
-                fmt::format("expected at least 2 tokens to score, found {}", tokens.size()),
-                flags.ids ? *flags.ids : flags.file);
-  const int64_t window = options.engine.context > 0 ? options.engine.context : info.max_positions;
+    throw Error(ErrorCode::kMalformed,
+                fmt::format("expected at least 2 tokens to score, found {}", tokens.size()), where);
+  const int64_t window = options.engine.context > 0 ? options.engine.context : info.plan.context;
 
   // From here on an interrupt must leave no half-written file, however often it comes.
   environment.interrupts->set_mode(Interrupts::Mode::kCount);

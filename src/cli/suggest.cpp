@@ -25,23 +25,28 @@ int edit_distance(std::string_view a, std::string_view b) {
 }
 
 std::string nearest(std::string_view word, std::span<const std::string> known) {
+  // A shortened or a longer form: at least three letters in common from the start.
+  const size_t dashes = std::min(word.find_first_not_of('-'), word.size());
+  if (word.size() - dashes >= 3)
+    for (const std::string& candidate : known)
+      if (candidate.starts_with(word) ||
+          (candidate.size() >= dashes + 3 && word.starts_with(candidate)))
+        return candidate;
+  // A slip: one letter in three. In a short word that would be another word ("gpu", "cpu"), so
+  // there only letters may have changed places.
+  const bool is_short = word.size() < 4;
   std::string best;
   int best_distance = static_cast<int>(std::max<size_t>(1, word.size() / 3)) + 1;
   for (const std::string& candidate : known) {
     const int distance = edit_distance(word, candidate);
     if (distance >= best_distance) continue;
+    if (is_short &&
+        !std::is_permutation(word.begin(), word.end(), candidate.begin(), candidate.end()))
+      continue;
     best = candidate;
     best_distance = distance;
   }
-  if (!best.empty()) return best;
-  // A shortened or a longer form: at least three letters in common from the start.
-  const size_t dashes = word.find_first_not_of('-');
-  if (dashes == std::string_view::npos || word.size() - dashes < 3) return {};
-  for (const std::string& candidate : known)
-    if (candidate.starts_with(word) || (candidate.size() - dashes >= 3 &&
-                                        candidate.size() > dashes && word.starts_with(candidate)))
-      return candidate;
-  return {};
+  return best;
 }
 
 std::string did_you_mean(std::string_view word, std::span<const std::string> known) {

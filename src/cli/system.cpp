@@ -8,11 +8,8 @@
 #include <cstdlib>
 #include <filesystem>
 
-#include "base/file.h"
 #include "cli/commands.h"
-#include "compress/methods.h"
-#include "prefill/methods.h"
-#include "retrieve/methods.h"
+#include "formats/document.h"
 #include "text/tokenizer.h"
 
 namespace kvasir::cli {
@@ -49,49 +46,17 @@ int terminal_width(int descriptor) {
   return 80;
 }
 
-Result<std::string> read_any(const std::string& path) {
-  return read_file(path == "-" ? "/dev/stdin" : path);
-}
-
-std::vector<std::string> names_of(const MethodCapabilities& can) {
-  std::vector<std::string> names;
-  const auto add = [&names](bool claimed, const char* name) {
-    if (claimed) names.push_back(name);
-  };
-  add(can.chunked_prefill, "chunked prefill");
-  add(can.prefix_reuse, "prefix reuse");
-  add(can.batching, "batching");
-  add(can.quantised_kv, "quantised KV");
-  add(can.cuda_graphs, "CUDA graphs");
-  add(can.several_gpus, "several GPUs");
-  add(can.images, "images");
-  return names;
-}
-
-std::vector<MethodRow> method_rows() {
-  const std::pair<const char*, std::span<const Method>> stages[] = {
-      {"prefill", prefill::methods()},
-      {"compress", compress::methods()},
-      {"retrieve", retrieve::methods()}};
-  std::vector<MethodRow> rows;
-  for (const auto& [stage, table] : stages)
-    for (const Method& method : table)
-      rows.push_back({stage, std::string(method.name), std::string(method.description),
-                      names_of(method.capabilities)});
-  return rows;
-}
-
 }  // namespace
 
 void connect_rooms(Environment& environment) {
-  environment.read_document = read_any;
+  environment.read_document = [](const std::string& path) { return formats::read_document(path); };
   environment.open_codec = open_codec;
-  environment.methods = method_rows;
 }
 
 int main_program(const std::vector<std::string>& arguments) {
   DescriptorOutput out(STDOUT_FILENO, "stdout"), err(STDERR_FILENO, "stderr");
-  Interrupts interrupts;
+  const bool err_terminal = ::isatty(STDERR_FILENO) == 1;
+  Interrupts interrupts(err_terminal);
   const SignalGuard signals(interrupts);
   Environment environment;
   environment.out = &out;
@@ -99,8 +64,8 @@ int main_program(const std::vector<std::string>& arguments) {
   environment.in = STDIN_FILENO;
   environment.in_terminal = ::isatty(STDIN_FILENO) == 1;
   environment.out_terminal = ::isatty(STDOUT_FILENO) == 1;
-  environment.err_terminal = ::isatty(STDERR_FILENO) == 1;
-  environment.width = terminal_width(environment.err_terminal ? STDERR_FILENO : STDOUT_FILENO);
+  environment.err_terminal = err_terminal;
+  environment.width = terminal_width(err_terminal ? STDERR_FILENO : STDOUT_FILENO);
   environment.interrupts = &interrupts;
   connect_rooms(environment);
   return run_program(arguments, environment);

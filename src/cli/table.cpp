@@ -35,6 +35,14 @@ std::vector<std::string> wrap(const std::string& text, size_t width) {
   return lines;
 }
 
+// "prefill dense, compress plain, retrieve dense", and why not what was asked for.
+std::string methods_of(const AttentionReport& attention) {
+  std::string text = fmt::format("prefill {}, compress {}, retrieve {}", attention.prefill,
+                                 attention.compress, attention.retrieve);
+  if (!attention.fallback_reason.empty()) text += "; " + attention.fallback_reason;
+  return text;
+}
+
 std::string trimmed(std::string line) {
   line.erase(line.find_last_not_of(' ') + 1);
   return line;
@@ -84,30 +92,32 @@ std::string format_pairs(const std::vector<std::pair<std::string, std::string>>&
 }
 
 std::string closing_table(const std::vector<TableEntry>& entries, double load_seconds) {
-  const std::vector<Column> columns{{"#"},        {"prompt"},    {"cached"},
-                                    {"answer"},   {"prefill s"}, {"first s"},
-                                    {"tokens/s"}, {"computed"},  {"methods", false}};
+  const std::vector<Column> columns{{"#"},         {"prompt"},  {"cached"},   {"answer"},  {"end"},
+                                    {"prefill s"}, {"first s"}, {"tokens/s"}, {"computed"}};
   std::vector<std::vector<std::string>> rows;
-  std::string remarks;
+  std::vector<std::pair<std::string, std::string>> methods;  // and which answers had them
   int64_t read = 0, written = 0;
   double read_seconds = 0;
   for (const TableEntry& entry : entries) {
     const SampleResult& result = *entry.result;
-    const AttentionReport& attention = result.attention;
-    std::string methods =
-        fmt::format("{} / {} / {}", attention.prefill, attention.compress, attention.retrieve);
-    if (result.finish_reason == FinishReason::kCancelled)
-      methods.insert(0, std::string("stopped; "));
     const Timing& timing = result.timing;
     const bool has_rate = timing.decode_tokens_per_second > 0;
     rows.push_back(
         {entry.label, with_thousands(result.usage.prompt_tokens),
          with_thousands(result.usage.cached_tokens), with_thousands(result.usage.completion_tokens),
+         result.finish_reason == FinishReason::kCancelled
+             ? "stopped"
+             : finish_reason_name(result.finish_reason),
          fmt::format("{:.2f}", timing.prefill_seconds), fmt::format("{:.2f}", timing.ttft_seconds),
          has_rate ? fmt::format("{:.1f}", timing.decode_tokens_per_second) : "-",
-         fmt::format("{:.1f} %", 100 * attention.computed_fraction), methods});
-    if (!attention.fallback_reason.empty())
-      remarks += fmt::format(" {}: {}\n", entry.label, attention.fallback_reason);
+         fmt::format("{:.1f} %", 100 * result.attention.computed_fraction)});
+    const std::string ran = methods_of(result.attention);
+    const auto known = std::find_if(methods.begin(), methods.end(),
+                                    [&ran](const auto& each) { return each.first == ran; });
+    if (known == methods.end())
+      methods.emplace_back(ran, entry.label);
+    else
+      known->second += ", " + entry.label;
     written += result.usage.completion_tokens;
     // Samples share one reading of the prompt.
     if (entry.label.find('.') == std::string::npos || entry.label.ends_with(".1")) {
@@ -115,13 +125,15 @@ std::string closing_table(const std::vector<TableEntry>& entries, double load_se
       read_seconds += timing.prefill_seconds;
     }
   }
-  std::string text = fmt::format("\n{}{}", format_table(columns, rows), remarks);
+  std::string text = "\n" + format_table(columns, rows);
+  for (const auto& [ran, labels] : methods)
+    text += methods.size() == 1 ? fmt::format(" {}\n", ran) : fmt::format(" {}: {}\n", labels, ran);
   text += fmt::format(" loaded in {:.2f} s; {} tokens read", load_seconds, with_thousands(read));
   if (read_seconds > 0)
     text +=
         fmt::format(" in {:.2f} s ({} tokens/s)", read_seconds,
                     with_thousands(static_cast<int64_t>(static_cast<double>(read) / read_seconds)));
-  return text + fmt::format("; {} tokens written\n", with_thousands(written));
+  return text + fmt::format("; {} written\n", with_thousands(written));
 }
 
 }  // namespace kvasir::cli

@@ -20,11 +20,7 @@ int decode(const Options& options, const TextCodec& codec, const std::string& pa
            Environment& environment) {
   const std::string where = path == "-" ? "standard input" : path;
   const std::vector<TokenId> ids = parse_ids(environment.read_document(path).value(), where);
-  for (const TokenId id : ids)
-    if (id >= codec.vocab_size())
-      throw Error(ErrorCode::kMalformed,
-                  fmt::format("expected token ids below {}, found {}", codec.vocab_size(), id),
-                  where);
+  check_ids(ids, codec.vocab_size(), where);
   const std::string text = codec.decode(ids, options.tokenize.no_special);
   environment.out->write(options.json ? json_line({{"tokens", ids.size()}, {"text", text}})
                                       : text + "\n");

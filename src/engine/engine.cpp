@@ -57,7 +57,11 @@ struct Answer::Impl {
 
 Answer::Answer(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 Answer::Answer(Answer&&) noexcept = default;
-Answer& Answer::operator=(Answer&&) noexcept = default;
+Answer& Answer::operator=(Answer&& other) noexcept {
+  Answer replaced(std::move(*this));  // cancelled like any answer that is destroyed
+  impl_ = std::move(other.impl_);
+  return *this;
+}
 Answer::~Answer() {
   if (impl_ && !impl_->submission.events->ended()) cancel();
 }
@@ -97,14 +101,13 @@ struct Engine::Impl {
   std::unique_ptr<kv::KvManager> kv;
   std::unique_ptr<engine::CpuExecutor> executor;
   std::shared_ptr<engine::Loop> loop;
-  std::vector<std::weak_ptr<engine::EventStream>> streams;
 
   const text::Tokenizer& need_tokenizer() const {
     if (!tokenizer) throw *tokenizer_error;
     return *tokenizer;
   }
   void start_loop();
-  bool is_busy() const;
+  void stop_loop();
 };
 
 void Engine::Impl::start_loop() {
@@ -118,7 +121,8 @@ void Engine::Impl::start_loop() {
   settings.deterministic = options.deterministic;
   settings.end_tokens = model.info.end_tokens;
   settings.domain = model_domain(model);
-  settings.rope_depends_on_length = model.config.rope.scaling == formats::RopeScaling::kDynamic;
+  if (model.config.rope.scaling == formats::RopeScaling::kDynamic)
+    settings.dynamic_rope_from = model.config.max_positions;
   if (tokenizer)
     settings.make_detokenizer = [this] {
       return std::make_unique<TokenizerDetokenizer>(*tokenizer);
@@ -129,15 +133,18 @@ void Engine::Impl::start_loop() {
   loop->start();
 }
 
-bool Engine::Impl::is_busy() const {
-  for (const auto& stream : streams)
-    if (const auto alive = stream.lock(); alive && !alive->ended()) return true;
-  return false;
+// An answer that is just cancelling may hold the loop a little longer; a stopped loop no longer
+// asks for the executor or the KV.
+void Engine::Impl::stop_loop() {
+  if (loop) loop->stop();
+  loop.reset();
+  executor.reset();
+  kv.reset();
 }
 
 Engine::Engine(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 
-Engine::~Engine() { impl_->loop.reset(); }
+Engine::~Engine() { impl_->stop_loop(); }
 
 std::unique_ptr<Engine> Engine::load(const EngineOptions& options) {
   const auto start = Clock::now();
@@ -204,20 +211,16 @@ Answer Engine::submit(Request request) {
   auto answer = std::make_unique<Answer::Impl>();
   answer->submission = impl_->loop->submit(std::move(request)).value();
   answer->loop = impl_->loop;
-  std::erase_if(impl_->streams, [](const auto& stream) { return stream.expired(); });
-  impl_->streams.push_back(answer->submission.events);
   return Answer(std::move(answer));
 }
 
 Score Engine::score(std::span<const TokenId> tokens, const ScoreOptions& options) {
   std::lock_guard lock(impl_->mutex);
-  if (impl_->is_busy())
+  if (impl_->loop && impl_->loop->unfinished() > 0)
     throw Error(
         ErrorCode::kInvalidArgument,
         "expected no running requests while a text is scored; wait for them or cancel them");
-  impl_->loop.reset();
-  impl_->executor.reset();
-  impl_->kv.reset();
+  impl_->stop_loop();
 
   const engine::ResolvedModel& model = impl_->model;
   if (tokens.size() < 2)

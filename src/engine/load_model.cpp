@@ -95,6 +95,7 @@ ModelInfo describe(const EngineOptions& options, const ResolvedModel& model) {
       model.generation.eos_tokens.empty() ? config.eos_tokens : model.generation.eos_tokens;
   info.begin_token = model.generation.bos_token ? model.generation.bos_token : config.bos_token;
   info.sampling = default_sampling(model.generation);
+  info.plan.context = std::min((model.blocks - 1) * kernels::kPageTokens, model.max_length);
   info.plan.weights = models::cpu_weight_bytes(config, {.dtype = model.dtype, .isa = model.isa});
   info.plan.kv = model.blocks * model.geometry.block_bytes();
   info.plan.scratch =
@@ -142,6 +143,7 @@ ResolvedModel resolve_model(const EngineOptions& options) {
     if (blocks >= 16) {
       model.blocks = blocks;
       model.info.plan.kv = blocks * model.geometry.block_bytes();
+      model.info.plan.context = (blocks - 1) * kernels::kPageTokens;
     }
   }
   if (model.info.plan.total() > plan.available)

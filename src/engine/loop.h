@@ -1,62 +1,38 @@
 #pragma once
 // The engine: a loop over steps. Requests come in and events go out through queues; one thread owns
 // the loop, the KV manager and the executor. Each step carries decode tokens of all running samples
-// and prefill chunks of as many prompts as fit (continuous batching).
+// and prefill chunks of as many prompts as fit (continuous batching). What goes first, who shares
+// whose KV and what happens where KV runs out: scheduler.h.
+//
+// A request ends in one of four ways, and its stream always ends: stopped, at its length,
+// cancelled, or with an error. An error of the executor ends the requests of that step; the loop
+// goes on. Nothing is thrown across it.
 
-#include <chrono>
-#include <condition_variable>
-#include <deque>
 #include <functional>
 #include <memory>
-#include <mutex>
-#include <optional>
-#include <string>
-#include <thread>
 
+#include "engine/answer_text.h"
+#include "engine/event_stream.h"
 #include "engine/executor.h"
 #include "kv/kv_manager.h"
 #include "kvasir/request.h"
 
 namespace kvasir::engine {
 
-// Turns a sample's tokens into text piece by piece (text::TokenDecoder behind a small interface, so
-// that the loop runs without a tokenizer in tests).
-class Detokenizer {
- public:
-  virtual ~Detokenizer() = default;
-  virtual std::string push(TokenId token) = 0;  // complete UTF-8 only
-  virtual std::string finish() = 0;
-};
-
 struct LoopOptions {
   int64_t chunk_tokens = 1024;  // prefill tokens of one sequence in one step, at most
   int64_t step_tokens = 1024;   // tokens of one step, at most (decode tokens go first)
-  int64_t max_sequences = 64;   // samples running at once; more wait
+  int64_t max_sequences = 64;   // samples running at once, at most step_tokens; more wait
   bool deterministic = false;
   std::vector<TokenId> end_tokens;  // of the model
   kv::Domain domain = 0;  // of the model; the loop mixes in the request's stages and options
-  bool rope_depends_on_length = false;  // dynamic scaling: KV is shared only between equal rope
-                                        // lengths (0 below max_positions)
+  // Dynamic rotary scaling: in sequences longer than this, keys depend on the length that the
+  // prompt has, or the answer had when it was written. KV is then shared between prompts of one
+  // length only. 0 = no such scaling.
+  int64_t dynamic_rope_from = 0;
+  // Called by submit(), on any thread.
   std::function<std::unique_ptr<Detokenizer>()> make_detokenizer;
-  std::function<double()> now_seconds;  // monotonic clock; null = steady_clock
-};
-
-// The events of one request, in order. Thread-safe; one consumer.
-class EventStream {
- public:
-  Event next();                     // blocks; must not be called after the stream has ended
-  std::optional<Event> try_next();  // empty: nothing there now
-  bool wait_for(
-      std::chrono::milliseconds timeout);  // true: an event is there or the stream has ended
-  bool ended() const;                      // the last event has been taken
-
- private:
-  friend class Loop;
-  void push(Event event, bool last);
-  mutable std::mutex mutex_;
-  std::condition_variable changed_;
-  std::deque<Event> events_;
-  bool closed_ = false;
+  std::function<double()> now_seconds;  // monotonic clock, any thread; null = steady_clock
 };
 
 struct Submission {
@@ -66,20 +42,28 @@ struct Submission {
 
 class Loop {
  public:
-  // `executor` and `kv` outlive the loop and belong to its thread while it runs.
+  // `executor` and `kv` outlive the loop and belong to its thread while it runs. Throws
+  // kInvalidArgument for sizes below one.
   Loop(Executor& executor, kv::KvManager& kv, LoopOptions options);
-  ~Loop();  // stops the thread; what still runs is finished as cancelled
+  ~Loop();  // stop()
 
-  // Any thread. Refusals (empty prompt, too long for the model or for all of the KV pool, bad
-  // sampling options, token ids out of range, unknown method or refused combination) come back as
-  // an error.
+  // Any thread. Refusals (empty prompt, too long for the model or for all of the KV pool, more
+  // samples than ever run at once, options and token ids out of range, unknown method or refused
+  // combination) come back as an error.
+  //
+  // The answer ends where the KV pool or the model's positions do (kLength), if not earlier.
   Result<Submission> submit(Request request);
-  // Any thread. Takes effect within one tile of the running step; the request's samples finish with
-  // kCancelled. Unknown or finished ids are ignored.
+  // Any thread. Takes effect within one tile of the running step, which then runs again without the
+  // request; its samples finish with kCancelled. Unknown or finished ids are ignored.
   void cancel(RequestId id);
+  // Requests that have neither ended nor been cancelled. Any thread.
+  int64_t unfinished() const;
 
   // Starts the thread that calls step() for ever. Without it, tests drive step() themselves.
   void start();
+  // Ends the thread. What still runs or waits is finished as cancelled, its KV given back; further
+  // requests are refused. Executor and KV manager are not used afterwards.
+  void stop();
   // One step; false = nothing to do. Only where start() was not called.
   bool step();
 

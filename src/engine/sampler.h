@@ -20,24 +20,52 @@ struct SampleResult {
 };
 
 // The sampler of one sample: keeps the token counts that the penalties need.
+//
+// Order: penalties, temperature, top-k, top-p, min-p. Repetition divides positive logits of seen
+// tokens by the penalty and multiplies negative ones; presence and frequency are subtracted, once
+// and once for each occurrence. Each filter works on what the one before it has left: top-k keeps
+// exactly k tokens; top-p the fewest most likely ones whose share is at least p, at least one;
+// min-p those at least min_p times as likely as the most likely one. Equal tokens rank by id, lower
+// first.
 class Sampler {
  public:
   Sampler(const SamplingOptions& options, int sample, int64_t vocab_size);
   void add_prompt(std::span<const TokenId> tokens);
   void add_answer(TokenId token);  // called for every token that sample() returned
 
-  // logits [vocab] f32, not modified. `position` is the position of the token being chosen; the
-  // random number is a function of (seed, sample, position) alone. Greedy ties go to the lowest id.
-  // `top` < 0: no log-probabilities are computed.
-  SampleResult sample(std::span<const float> logits, int64_t position, int top = -1);
+  // logits [vocab] f32, not modified; -inf = never chosen. `position` is the position of the token
+  // being chosen; the random number is a function of (seed, sample, position) alone. Greedy ties
+  // go to the lowest id. `top` < 0: no log-probabilities are computed. kInternal where a logit is
+  // NaN or +inf, or where all are -inf.
+  Result<SampleResult> sample(std::span<const float> logits, int64_t position, int top = -1);
 
  private:
+  // A place in the order of tokens, most likely first.
+  struct Rank {
+    float score = 0;
+    TokenId token = 0;
+    bool before(const Rank& other) const {
+      return score > other.score || (score == other.score && token < other.token);
+    }
+  };
+  struct Candidate {
+    double weight = 0;  // exp((score - best score) / temperature)
+    Rank rank;
+  };
+
+  std::span<const float> penalised(std::span<const float> logits);
+  TokenId draw(std::span<const float> scores, float best, int64_t position);
+  void rank_top(std::span<const float> scores, int64_t count);
+  Rank last_of_share(double total);
+  double weigh(float score, float best) const;
+
   SamplingOptions options_;
   int sample_;
-  std::vector<int32_t> answer_counts_;  // empty unless a penalty is on
-  std::vector<uint8_t> seen_;
-  std::vector<float> scratch_;
-  std::vector<int32_t> order_;
+  std::vector<int32_t> answer_counts_;  // [vocab], empty unless presence or frequency is on
+  std::vector<uint8_t> seen_;           // [vocab], empty unless repetition is on
+  std::vector<float> scratch_;          // [vocab] penalised logits
+  std::vector<Rank> top_;
+  std::vector<Candidate> candidates_, share_;
 };
 
 }  // namespace kvasir::engine

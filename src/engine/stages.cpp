@@ -2,7 +2,9 @@
 
 #include <fmt/format.h>
 
-#include "base/method.h"
+#include <string>
+#include <tuple>
+
 #include "compress/methods.h"
 #include "prefill/methods.h"
 #include "retrieve/methods.h"
@@ -15,8 +17,7 @@ Result<const Method*> find_checked(std::span<const Method> table, std::string_vi
   const Method* method = find_method(table, choice.name);
   if (!method) {
     std::string names;
-    for (const Method& row : table)
-      names += (names.empty() ? "" : ", ") + std::string(row.name);
+    for (const Method& row : table) names += (names.empty() ? "" : ", ") + std::string(row.name);
     return Error(ErrorCode::kNotFound,
                  fmt::format("no method \"{}\"; there is {}", choice.name, names),
                  fmt::format("--{}", stage));
@@ -29,9 +30,9 @@ Result<const Method*> find_checked(std::span<const Method> table, std::string_vi
 Result<void> check_needs(const Method& method, std::string_view stage, const StageNeeds& needs) {
   const MethodCapabilities& can = method.capabilities;
   const char* missing = needs.chunked_prefill && !can.chunked_prefill ? "prompts cut into chunks"
-                        : needs.prefix_reuse && !can.prefix_reuse ? "KV of earlier requests"
-                        : needs.batching && !can.batching ? "several sequences at once"
-                                                          : nullptr;
+                        : needs.prefix_reuse && !can.prefix_reuse     ? "KV of earlier requests"
+                        : needs.batching && !can.batching             ? "several sequences at once"
+                                                                      : nullptr;
   if (!missing) return {};
   return Error(ErrorCode::kUnsupported,
                fmt::format("{} does not work with {}", method.name, missing),
@@ -54,11 +55,18 @@ void mix(uint64_t& hash, const MethodChoice& choice) {
 
 }  // namespace
 
-Result<void> check_stages(const StageChoice& stages, const StageNeeds& needs) {
+StageTables stage_tables() {
+  return {.prefill = prefill::methods(),
+          .compress = compress::methods(),
+          .retrieve = retrieve::methods()};
+}
+
+Result<void> check_stages(const StageChoice& stages, const StageNeeds& needs,
+                          const StageTables& tables) {
   const std::tuple<std::span<const Method>, std::string_view, const MethodChoice&> all[] = {
-      {prefill::methods(), "prefill", stages.prefill},
-      {compress::methods(), "compress", stages.compress},
-      {retrieve::methods(), "retrieve", stages.retrieve}};
+      {tables.prefill, "prefill", stages.prefill},
+      {tables.compress, "compress", stages.compress},
+      {tables.retrieve, "retrieve", stages.retrieve}};
   const bool other_form = stages.compress.name != "plain";
   for (const auto& [table, stage, choice] : all) {
     const auto method = find_checked(table, stage, choice);

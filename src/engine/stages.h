@@ -1,7 +1,10 @@
 #pragma once
-// The three stages' methods together: which combinations run, and how KV of different methods is kept
-// apart.
+// The three stages' methods together: which combinations run, and how KV of different methods is
+// kept apart.
 
+#include <span>
+
+#include "base/method.h"
 #include "base/result.h"
 #include "kv/types.h"
 #include "kvasir/request.h"
@@ -15,10 +18,17 @@ struct StageNeeds {
   bool batching = false;
 };
 
+// The methods of each stage.
+struct StageTables {
+  std::span<const Method> prefill, compress, retrieve;
+};
+StageTables stage_tables();  // those of this build
+
 // Errors: kNotFound for an unknown method, with the known ones; kInvalidArgument for an option;
 // kUnsupported, in one sentence, for a method that does not claim what is needed or a combination
 // that no test runs.
-Result<void> check_stages(const StageChoice& stages, const StageNeeds& needs);
+Result<void> check_stages(const StageChoice& stages, const StageNeeds& needs,
+                          const StageTables& tables = stage_tables());
 
 // The prefix-cache domain of KV that these stages write: `model` mixed with the methods and options
 // that change its bytes. Retrieval reads KV and leaves it as it is.

@@ -2,6 +2,7 @@
 
 #include "base/file.h"
 #include "formats/config_reader.h"
+#include "formats/json_reason.h"
 
 namespace kvasir::formats {
 namespace {
@@ -196,7 +197,8 @@ Result<Config> parse(std::string_view text, std::string_view origin,
   } catch (const Error& error) {
     return error;
   } catch (const json::exception& error) {
-    return Error(ErrorCode::kMalformed, std::string("expected JSON: ") + error.what(),
+    return Error(ErrorCode::kMalformed,
+                 "expected a JSON object, found none: " + json_reason(error.what()),
                  std::string(origin));
   }
 }
@@ -212,7 +214,8 @@ Result<GenerationConfig> parse_generation_config(std::string_view text, std::str
 }
 
 Result<ModelConfig> load_model_config(const std::filesystem::path& folder) {
-  if (!std::filesystem::is_directory(folder))
+  std::error_code unknown;  // reading says what is wrong
+  if (!std::filesystem::is_directory(folder, unknown))
     return Error(ErrorCode::kNotFound, "expected a model folder, found none", folder.string());
   const auto path = folder / "config.json";
   auto text = read_file(path);
@@ -222,8 +225,8 @@ Result<ModelConfig> load_model_config(const std::filesystem::path& folder) {
 
 Result<GenerationConfig> load_generation_config(const std::filesystem::path& folder) {
   const auto path = folder / "generation_config.json";
-  if (!std::filesystem::exists(path)) return GenerationConfig{};
   auto text = read_file(path);
+  if (!text && text.error().code() == ErrorCode::kNotFound) return GenerationConfig{};
   if (!text) return text.error();
   return parse_generation_config(text.value(), path.string());
 }

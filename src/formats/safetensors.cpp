@@ -232,8 +232,9 @@ Result<WeightFiles> WeightFiles::open(const std::filesystem::path& folder) {
     weights.files_.push_back(std::make_unique<SafetensorsFile>(std::move(file).value()));
     return weights.files_.back().get();
   };
-  if (!std::filesystem::exists(index_path)) {
-    if (!std::filesystem::exists(folder / "model.safetensors"))
+  std::error_code unknown;  // opening says what is wrong
+  if (!std::filesystem::exists(index_path, unknown)) {
+    if (!std::filesystem::exists(folder / "model.safetensors", unknown))
       return Error(ErrorCode::kNotFound,
                    "expected model.safetensors or model.safetensors.index.json, found neither",
                    folder.string());

@@ -51,8 +51,12 @@ class CpuOps {
     void* data = nullptr;
     int64_t rows = 0;
   };
+  struct Activation {
+    void* data = nullptr;
+    int64_t rows = 0;
+    int64_t stride = 0;  // elements
+  };
   using Residual = Rows;
-  using Activation = Rows;
   using Logits = Rows;
   using Heads = Rows;
 
@@ -81,28 +85,29 @@ class CpuOps {
  private:
   struct Buffers {
     float* residual;
-    std::byte* normed;    // [max_rows, hidden]
+    std::byte* normed;    // [max_rows, hidden], rows hidden_stride_ apart
     std::byte* narrowed;  // [max_logit_rows, hidden]
     float* heads;         // [max_rows, (q_heads + 2 kv_heads) * head_dim]
     float* narrow_heads;  // [max_logit_rows, q_heads * head_dim]
     std::byte* queries;   // [max_rows, q_heads * head_dim]
     std::byte* mixed;     // [max_rows, q_heads * head_dim]
-    std::byte* inner;     // [max_rows, intermediate]
+    std::byte* inner;     // [max_rows, intermediate], rows inner_stride_ apart
     float* logits;        // [max_logit_rows, vocab]
     std::byte* workspace;
     int64_t bytes;
   };
   static Buffers lay_out(const formats::ModelConfig& config, DType dtype, int threads,
                          const CpuScratchOptions& options, std::byte* base);
-  void gemm(const void* a, int64_t rows, const PackedLinear& linear, kernels::Epilogue epilogue,
-            void* c, DType c_dtype, int64_t c_stride);
+  void gemm(Activation a, const PackedLinear& linear, kernels::Epilogue epilogue, void* c,
+            DType c_dtype, int64_t c_stride);
 
   kernels::CpuContext context_;
   const CpuWeights& weights_;
   kernels::PagePool pages_;
   Memory memory_;
   Buffers buffers_;
-  size_t act_bytes_;
+  int64_t act_bytes_;
+  int64_t hidden_stride_, inner_stride_;
 
   const StepLayout* step_ = nullptr;
   size_t layer_index_ = 0;

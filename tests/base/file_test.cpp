@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <filesystem>
+#include <thread>
 
 namespace kvasir {
 namespace {
@@ -37,6 +38,37 @@ TEST_F(File, SaysWhatIsWrong) {
   EXPECT_EQ(read_file(folder_ / "none").error().code(), ErrorCode::kNotFound);
   EXPECT_EQ(read_file(folder_).error().code(), ErrorCode::kInvalidArgument);
   EXPECT_FALSE(write_file(folder_ / "no" / "such" / "folder", "x"));
+}
+
+TEST_F(File, ReadsPipesAndDevicesToTheirEnd) {
+  EXPECT_EQ(read_file("/dev/null").value(), "");
+  int ends[2];
+  ASSERT_EQ(::pipe(ends), 0);
+  const std::string text(200000, 'x');
+  std::thread writer([&] {
+    size_t done = 0;
+    while (done < text.size()) done += ::write(ends[1], text.data() + done, text.size() - done);
+    ::close(ends[1]);
+  });
+  const auto read = read_file("/dev/fd/" + std::to_string(ends[0]));
+  writer.join();
+  ::close(ends[0]);
+  EXPECT_EQ(read.value(), text);
+  EXPECT_EQ(MappedFile::open("/dev/null").error().code(), ErrorCode::kInvalidArgument);
+}
+
+TEST_F(File, NeverReplacesADeviceOrDirectory) {
+  EXPECT_EQ(write_file("/dev/null", "x").error().code(), ErrorCode::kInvalidArgument);
+  EXPECT_TRUE(std::filesystem::is_character_file("/dev/null"));
+  EXPECT_EQ(AtomicFile::create(folder_).error().code(), ErrorCode::kInvalidArgument);
+}
+
+TEST_F(File, NamesTheFileThatCannotBeWritten) {
+  const auto path = folder_ / "no" / "such" / "file";
+  const Error error = AtomicFile::create(path).error();
+  EXPECT_EQ(error.code(), ErrorCode::kIo);
+  EXPECT_EQ(error.context(), path.string());
+  EXPECT_NE(error.message().find("No such file or directory"), std::string::npos);
 }
 
 TEST_F(File, MapsEmptyAndFull) {

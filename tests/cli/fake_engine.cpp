@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <iostream>
 #include <ostream>
 #include <sstream>
 #include <thread>
@@ -53,6 +54,7 @@ FakeRules FakeRules::of(const std::string& name) {
     if (key == "no_template") rules.no_template = true;
     if (key == "endless") rules.endless = true;
     if (key == "fallback") rules.fallback = true;
+    if (key == "announce") rules.announce = true;
   }
   return rules;
 }
@@ -109,7 +111,8 @@ ModelInfo inspect(const EngineOptions& options) {
   info.isa = "avx512_bf16";
   info.kernels = {{"gemm", "avx512_bf16"}, {"attention", "avx512_bf16"}};
   const int64_t context = options.context > 0 ? options.context : rules.context;
-  info.plan = {.weights = 31457280,
+  info.plan = {.context = std::min(context, rules.context),
+               .weights = 31457280,
                .kv = context * 4096,
                .scratch = 8 << 20,
                .fixed = 4 << 20,
@@ -183,6 +186,7 @@ struct Answer::Impl {
     if (at == static_cast<int64_t>(answer.size()) && !rules.endless)
       return finish(FinishReason::kStop);
     if (log().on_token) log().on_token(at);
+    if (rules.announce && at == 0) std::cerr << "answering\n";
     fake::wait_ms(rules.slow_ms);
     Event event;
     event.kind = Event::Kind::kToken;

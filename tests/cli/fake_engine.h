@@ -28,6 +28,7 @@ struct FakeRules {
   bool no_template = false;
   bool endless = false;   // answers go on to max_tokens
   bool fallback = false;  // the report names a fallback
+  bool announce = false;  // says "answering" on standard error before an answer's first token
   static FakeRules of(const std::string& model_name);
 };
 

@@ -1,7 +1,9 @@
 #include "cli/harness.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -34,8 +36,10 @@ class StringOutput final : public Output {
 
 Outcome run(const std::vector<std::string>& arguments, const Setting& setting) {
   fake::reset_log();
+  if (setting.before) setting.before();
   StringOutput out, err;
   Interrupts interrupts;
+  if (setting.with_interrupts) setting.with_interrupts(interrupts);
   out.fail_after = setting.fail_out_after;
   if (setting.on_out) out.on_write = [&] { setting.on_out(out.text, interrupts); };
   if (setting.on_err) err.on_write = [&] { setting.on_err(err.text, interrupts); };
@@ -93,22 +97,24 @@ std::string file_content(const std::string& path) {
   return content.str();
 }
 
-Process Process::start(const std::vector<std::string>& arguments) {
+Process Process::start(const std::vector<std::string>& arguments, const std::string& program,
+                       int out_to) {
   int in_pipe[2], out_pipe[2], err_pipe[2];
   for (auto* ends : {in_pipe, out_pipe, err_pipe})
     if (::pipe2(ends, O_CLOEXEC) != 0) std::abort();
   Process process;
   process.pid = ::fork();
   if (process.pid == 0) {
+    ::prctl(PR_SET_PDEATHSIG, SIGKILL);
     ::dup2(in_pipe[0], 0);
-    ::dup2(out_pipe[1], 1);
+    ::dup2(out_to >= 0 ? out_to : out_pipe[1], 1);
     ::dup2(err_pipe[1], 2);
-    std::vector<std::string> words{KVASIR_FAKE};
+    std::vector<std::string> words{program};
     words.insert(words.end(), arguments.begin(), arguments.end());
     std::vector<char*> argv;
     for (std::string& word : words) argv.push_back(word.data());
     argv.push_back(nullptr);
-    ::execv(KVASIR_FAKE, argv.data());
+    ::execv(program.c_str(), argv.data());
     ::_exit(127);
   }
   ::close(in_pipe[0]);
@@ -120,32 +126,49 @@ Process Process::start(const std::vector<std::string>& arguments) {
   return process;
 }
 
-bool Process::wait_for_out(const std::string& text) {
-  char piece[256];
+namespace {
+
+bool wait_for(int descriptor, std::string& seen, const std::string& text) {
+  char piece[4096];
   while (seen.find(text) == std::string::npos) {
-    const ssize_t got = ::read(out, piece, sizeof piece);
+    const ssize_t got = ::read(descriptor, piece, sizeof piece);
     if (got <= 0) return false;
     seen.append(piece, static_cast<size_t>(got));
   }
   return true;
 }
 
+// Both ends, so that neither pipe fills up while the other is waited for.
+void read_rest(int out, std::string& out_seen, int err, std::string& err_seen) {
+  pollfd waiting[2] = {{out, POLLIN, 0}, {err, POLLIN, 0}};
+  std::string* seen[2] = {&out_seen, &err_seen};
+  char piece[4096];
+  while (waiting[0].fd >= 0 || waiting[1].fd >= 0) {
+    ::poll(waiting, 2, -1);
+    for (int i = 0; i < 2; ++i) {
+      if (waiting[i].fd < 0 || waiting[i].revents == 0) continue;
+      const ssize_t got = ::read(waiting[i].fd, piece, sizeof piece);
+      if (got > 0) seen[i]->append(piece, static_cast<size_t>(got));
+      if (got <= 0) waiting[i].fd = -1;
+    }
+  }
+}
+
+}  // namespace
+
+bool Process::wait_for_out(const std::string& text) { return wait_for(out, out_seen, text); }
+bool Process::wait_for_err(const std::string& text) { return wait_for(err, err_seen, text); }
+
 Outcome Process::finish() {
   if (in >= 0) ::close(in);
-  Outcome outcome;
-  char piece[4096];
-  if (out >= 0)
-    for (ssize_t got; (got = ::read(out, piece, sizeof piece)) > 0;)
-      seen.append(piece, static_cast<size_t>(got));
-  for (ssize_t got; (got = ::read(err, piece, sizeof piece)) > 0;)
-    outcome.err.append(piece, static_cast<size_t>(got));
+  read_rest(out, out_seen, err, err_seen);
   int status = 0;
   ::waitpid(pid, &status, 0);
-  outcome.code = WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
-  outcome.out = seen;
   if (out >= 0) ::close(out);
   ::close(err);
-  return outcome;
+  return {.code = WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status),
+          .out = out_seen,
+          .err = err_seen};
 }
 
 }  // namespace kvasir::cli

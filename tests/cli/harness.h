@@ -21,7 +21,9 @@ struct Setting {
   // Called on every write to stdout with all of it so far; may raise interrupts.
   std::function<void(const std::string& out, Interrupts& interrupts)> on_out;
   std::function<void(const std::string& err, Interrupts& interrupts)> on_err;
-  int64_t fail_out_after = -1;  // bytes; then writing fails
+  int64_t fail_out_after = -1;                                  // bytes; then writing fails
+  std::function<void(Interrupts& interrupts)> with_interrupts;  // called before the command
+  std::function<void()> before;  // called when the fake engine's log is fresh
 };
 
 Outcome run(const std::vector<std::string>& arguments, const Setting& setting = {});
@@ -31,14 +33,17 @@ std::string temporary_file(const std::string& name, const std::string& content);
 std::string temporary_folder();
 std::string file_content(const std::string& path);
 
-// The program with the fake engine.
+// A program as a subprocess; by default the commands with the fake engine.
 struct Process {
   int pid = -1;
   int in = -1, out = -1, err = -1;  // our ends of its pipes
-  static Process start(const std::vector<std::string>& arguments);
-  // Reads from out until it holds `text`; false at its end.
+  // `out_to`: a descriptor for its standard output instead of a pipe.
+  static Process start(const std::vector<std::string>& arguments,
+                       const std::string& program = KVASIR_FAKE, int out_to = -1);
+  // Read until `text` is there; false where the end comes first.
   bool wait_for_out(const std::string& text);
-  std::string seen;  // of out so far
+  bool wait_for_err(const std::string& text);
+  std::string out_seen, err_seen;  // so far
   // Closes in, reads the rest, waits.
   Outcome finish();
 };

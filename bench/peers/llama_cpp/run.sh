@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
-# Times llama.cpp on the shapes of `kvasir bench`: same machine, threads, bf16 weights; flash attention (its fastest here).
-# usage: bench/peers/llama_cpp/run.sh [16m|1b]...   (builds on first use, under build/peers)
+# Times llama.cpp and kvasir on the same shapes, machine and threads, one after the other: bf16 weights, random
+# values; llama.cpp with flash attention (its fastest here).
+# usage: bench/peers/llama_cpp/run.sh [16m|1b]...   (builds llama.cpp on first use, under build/peers)
+# Writes bench/records/peer-llama.cpp-SHAPE.json.
 set -euo pipefail
 cd "$(dirname "$0")/../../.."
 work=build/peers
@@ -25,6 +27,15 @@ for shape in "${@:-16m}"; do
       "$work/venv/bin/python" bench/peers/llama_cpp/write_gguf.py "$shape" "$model"
   fi
   lengths=512,4096,16384
-  [ "$shape" = 1b ] && lengths=512,2048
-  "$work/llama.cpp/bin/llama-bench" -m "$model" -t "$threads" -p "$lengths" -n 64 -fa 1 -r 3
+  ours=(--model models/bootstrap-16m)
+  if [ "$shape" = 1b ]; then
+    lengths=512,2048
+    ours=(--shape 1b)
+  fi
+  # Alternately, so that both see the same neighbours.
+  "$work/llama.cpp/bin/llama-bench" -m "$model" -t "$threads" -p "$lengths" -n 64 -fa 1 -r 3 -o json >"$work/peer.json"
+  build/release/bin/kvasir bench prefill "${ours[@]}" --lengths "$lengths" --json >"$work/prefill.json"
+  build/release/bin/kvasir bench decode "${ours[@]}" --lengths 128 --json >"$work/decode.json"
+  python3 bench/peers/llama_cpp/compare.py "$shape" "$work/peer.json" "$work/prefill.json" "$work/decode.json" \
+    "bench/records/peer-llama.cpp-$shape.json"
 done

@@ -11,22 +11,31 @@ namespace {
 bool is_bf16(const PackedDesc& desc) { return desc.dtype == DType::kBF16; }
 bool is_f32(const PackedDesc& desc) { return desc.dtype == DType::kF32; }
 
-using GemmImplementation = Implementation<PackedDesc, GemmTileFunction>;
+using GemmImplementation = Implementation<PackedDesc, GemmCode>;
+
+constexpr GemmCode kAmxCode = {.run = gemm_tile_bf16_amx,
+                               .row_block = kAmxRowsPerBlock,
+                               .max_rows = kAmxMaxTileRows,
+                               .max_panels = kAmxMaxPanels,
+                               .stream_blocks = 2,
+                               .panel_cost = 2,
+                               .rows_cost = 1};
 
 constexpr GemmImplementation kTable[] = {
-    {"gemm_ref", Isa::kScalar, is_bf16, 0, gemm_tile_bf16_ref},
-    {"gemm_ref", Isa::kScalar, is_f32, 0, gemm_tile_f32_ref},
+    {"gemm_ref", Isa::kScalar, is_bf16, 0, {gemm_tile_bf16_ref}},
+    {"gemm_ref", Isa::kScalar, is_f32, 0, {gemm_tile_f32_ref}},
 #if defined(__x86_64__)
-    {"gemm_avx2", Isa::kAvx2, is_bf16, 1, gemm_tile_bf16_avx2},
-    {"gemm_avx2", Isa::kAvx2, is_f32, 1, gemm_tile_f32_avx2},
-    {"gemm_avx512", Isa::kAvx512, is_bf16, 2, gemm_tile_bf16_avx512},
-    {"gemm_avx512", Isa::kAvx512, is_f32, 2, gemm_tile_f32_avx512},
-    {"gemm_avx512bf16", Isa::kAvx512Bf16, is_bf16, 3, gemm_tile_bf16_avx512bf16},
+    {"gemm_avx2", Isa::kAvx2, is_bf16, 1, {gemm_tile_bf16_avx2}},
+    {"gemm_avx2", Isa::kAvx2, is_f32, 1, {gemm_tile_f32_avx2}},
+    {"gemm_avx512", Isa::kAvx512, is_bf16, 2, {gemm_tile_bf16_avx512}},
+    {"gemm_avx512", Isa::kAvx512, is_f32, 2, {gemm_tile_f32_avx512}},
+    {"gemm_avx512bf16", Isa::kAvx512Bf16, is_bf16, 3, {gemm_tile_bf16_avx512bf16}},
+    {"gemm_amx", Isa::kAmxBf16, is_bf16, 4, kAmxCode},
 #endif
 };
 
 const GemmImplementation& implementation(const PackedDesc& desc) {
-  return find<PackedDesc, GemmTileFunction>(kTable, desc, desc.isa);
+  return find<PackedDesc, GemmCode>(kTable, desc, desc.isa);
 }
 
 void require(bool condition, const char* message) {
@@ -43,8 +52,6 @@ void check(const GemmArgs& args) {
   require(args.c_dtype == DType::kF32 ||
               (args.c_dtype == DType::kBF16 && args.epilogue != Epilogue::kAdd),
           "expected C in f32, or in bf16 where nothing is added to it");
-  require(args.epilogue != Epilogue::kSiluMul || !args.bias,
-          "silu(gate) * up takes no bias, found one");
 }
 
 int64_t ceil_div(int64_t x, int64_t y) { return (x + y - 1) / y; }
@@ -78,13 +85,10 @@ Split split_stream(int64_t row_blocks, int64_t panels, int64_t panel_bytes, int 
 }
 
 // Many rows: the cut with the least estimated time. Units: one row block times one panel.
-Split split_blocks(int64_t row_blocks, int64_t panels, int threads) {
-  constexpr int64_t kMaxRowBlocks = kMaxTileRows / kRowsPerBlock;
-  constexpr double kPanelCost = 0.15;  // a panel's way into the L2 cache, once per row part
-  constexpr double kTaskCost = 0.1;
+Split split_blocks(const GemmCode& code, int64_t row_blocks, int64_t panels, int threads) {
   constexpr double kTailCost = 0.25;  // of a task: threads do not end together
   constexpr int64_t kPanelParts[] = {1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64};
-  const int64_t least = ceil_div(row_blocks, kMaxRowBlocks);
+  const int64_t least = ceil_div(row_blocks, code.max_rows / code.row_block);
   const int64_t most = std::min(row_blocks, least + 2 * threads);
   Split best;
   double best_cost = 0;
@@ -92,11 +96,12 @@ Split split_blocks(int64_t row_blocks, int64_t panels, int threads) {
     for (const int64_t candidate : kPanelParts) {
       const int64_t panel_parts = std::min(candidate, panels);
       const int64_t tasks = row_parts * panel_parts;
-      const double largest = static_cast<double>(ceil_div(row_blocks, row_parts)) *
-                             static_cast<double>(ceil_div(panels, panel_parts));
-      const double rounds = static_cast<double>(ceil_div(tasks, threads));
-      const double cost = rounds * (largest + kTaskCost) + kTailCost * largest +
-                          kPanelCost * static_cast<double>(row_parts * panels) / threads;
+      const auto task_blocks = static_cast<double>(ceil_div(row_blocks, row_parts));
+      const auto task_panels = static_cast<double>(ceil_div(panels, panel_parts));
+      const auto rounds = static_cast<double>(ceil_div(tasks, threads));
+      const double largest =
+          task_blocks * task_panels + code.panel_cost * task_panels + code.rows_cost * task_blocks;
+      const double cost = (rounds + kTailCost) * largest;
       if (best_cost == 0 || cost < best_cost) {
         best_cost = cost;
         best = {row_parts, panel_parts};
@@ -107,19 +112,18 @@ Split split_blocks(int64_t row_blocks, int64_t panels, int threads) {
   return best;
 }
 
-Split split(const GemmArgs& args, int64_t row_blocks, int64_t panels, int64_t panel_bytes,
-            int threads) {
-  constexpr int64_t kStreamRowBlocks = 3;
-  if (row_blocks <= kStreamRowBlocks) {
+Split split(const GemmCode& code, const GemmArgs& args, int64_t row_blocks, int64_t panels,
+            int64_t panel_bytes, int threads) {
+  if (row_blocks <= code.stream_blocks) {
     const Split stream = split_stream(row_blocks, panels, panel_bytes, threads);
     if (stream.panel_parts == 1 || panels >= threads) return stream;
   }
   if (args.m * args.desc.n * args.desc.k <= int64_t{1} << 20)
-    return {ceil_div(row_blocks, kMaxTileRows / kRowsPerBlock), 1};
-  return split_blocks(row_blocks, panels, threads);
+    return {ceil_div(row_blocks, code.max_rows / code.row_block), 1};
+  return split_blocks(code, row_blocks, panels, threads);
 }
 
-void run(const CpuContext& context, const GemmArgs& args, GemmTileFunction tile_function) {
+void run(const CpuContext& context, const GemmArgs& args, const GemmCode& code) {
   const PackedDesc& desc = args.desc;
   const auto a_bytes = static_cast<int64_t>(dtype_bytes(desc.dtype));
   const auto c_bytes = static_cast<int64_t>(dtype_bytes(args.c_dtype));
@@ -129,32 +133,39 @@ void run(const CpuContext& context, const GemmArgs& args, GemmTileFunction tile_
   if (args.m == 0 || panels == 0) return;
   const int64_t steps = desc.dtype == DType::kBF16 ? ceil_div(desc.k, 2) : desc.k;
   const int64_t panel_bytes = steps * kPanelStepBytes;
-  const int64_t row_blocks = ceil_div(args.m, kRowsPerBlock);
-  const Split parts = split(args, row_blocks, panels, panel_bytes, context.pool.size());
+  const int64_t row_blocks = ceil_div(args.m, code.row_block);
+  const Split parts = split(code, args, row_blocks, panels, panel_bytes, context.pool.size());
 
   context.pool.parallel(parts.row_parts * parts.panel_parts, [&](int64_t task, int) {
     const int64_t row_part = task / parts.panel_parts;
     const int64_t panel_part = task % parts.panel_parts;
-    const int64_t first_row = row_blocks * row_part / parts.row_parts * kRowsPerBlock;
+    const int64_t first_row = row_blocks * row_part / parts.row_parts * code.row_block;
     const int64_t last_row =
-        std::min(args.m, row_blocks * (row_part + 1) / parts.row_parts * kRowsPerBlock);
+        std::min(args.m, row_blocks * (row_part + 1) / parts.row_parts * code.row_block);
     const int64_t last_panel = panels * (panel_part + 1) / parts.panel_parts;
-    for (int64_t panel = panels * panel_part / parts.panel_parts; panel < last_panel; ++panel) {
-      if (context.cancelled()) return;
+    int64_t panel = panels * panel_part / parts.panel_parts;
+    while (panel < last_panel && !context.cancelled()) {
+      const int64_t count = std::min<int64_t>(code.max_panels, last_panel - panel);
       const int64_t column = panel * step;
-      tile_function({.a = static_cast<const std::byte*>(args.a) +
-                          first_row * args.a_row_stride * a_bytes,
-                     .a_row_bytes = args.a_row_stride * a_bytes,
-                     .rows = last_row - first_row,
-                     .k = desc.k,
-                     .panel = args.weight + panel * panel_bytes,
-                     .bias = args.bias ? args.bias + column : nullptr,
-                     .c = static_cast<std::byte*>(args.c) +
-                          (first_row * args.c_row_stride + column) * c_bytes,
-                     .c_row_bytes = args.c_row_stride * c_bytes,
-                     .columns = static_cast<int>(std::min(step, columns - column)),
-                     .epilogue = args.epilogue,
-                     .c_dtype = args.c_dtype});
+      code.run(
+          {.a = static_cast<const std::byte*>(args.a) + first_row * args.a_row_stride * a_bytes,
+           .a_row_bytes = args.a_row_stride * a_bytes,
+           .rows = last_row - first_row,
+           .k = desc.k,
+           .weight = args.weight + panel * panel_bytes,
+           .panels = static_cast<int>(count),
+           .panel_bytes = panel_bytes,
+           .bias = args.bias ? args.bias + column : nullptr,
+           .up_bias = args.bias && args.epilogue == Epilogue::kSiluMul
+                          ? args.bias + columns + column
+                          : nullptr,
+           .c =
+               static_cast<std::byte*>(args.c) + (first_row * args.c_row_stride + column) * c_bytes,
+           .c_row_bytes = args.c_row_stride * c_bytes,
+           .columns = std::min(count * step, columns - column),
+           .epilogue = args.epilogue,
+           .c_dtype = args.c_dtype});
+      panel += count;
     }
   });
 }
@@ -168,7 +179,7 @@ void run_gemm(const CpuContext& context, const GemmArgs& args) {
 
 void run_gemm_reference(const CpuContext& context, const GemmArgs& args) {
   check(args);
-  run(context, args, is_bf16(args.desc) ? gemm_tile_bf16_ref : gemm_tile_f32_ref);
+  run(context, args, {is_bf16(args.desc) ? gemm_tile_bf16_ref : gemm_tile_f32_ref});
 }
 
 std::string_view gemm_implementation(const PackedDesc& desc) { return implementation(desc).name; }

@@ -54,7 +54,7 @@ void unpack_weight_row(const PackedDesc& desc, const std::byte* packed, int64_t 
 enum class Epilogue : uint8_t {
   kStore,    // C = A W^T + bias
   kAdd,      // C += A W^T + bias (C f32: the residual stream)
-  kSiluMul,  // kGatePair only: C [m, n/2] = silu(A Wg^T) * (A Wu^T)
+  kSiluMul,  // kGatePair only: C [m, n/2] = silu(A Wg^T + bg) * (A Wu^T + bu)
 };
 
 struct GemmArgs {
@@ -63,7 +63,7 @@ struct GemmArgs {
   int64_t m = 0;
   PackedDesc desc;
   const std::byte* weight = nullptr;  // packed
-  const float* bias = nullptr;        // [n] f32, or null (null with kSiluMul)
+  const float* bias = nullptr;        // [n] f32 (kSiluMul: gate's, then up's), or null
   Epilogue epilogue = Epilogue::kStore;
   void* c = nullptr;            // [m, n] (kSiluMul: [m, n/2]) in c_dtype
   DType c_dtype = DType::kF32;  // kF32 or kBF16; kAdd needs kF32

@@ -15,9 +15,8 @@ constexpr int kVectorsFor[kRowsPerBlock + 1] = {0, 8, 4, 4, 2, 2, 2};
 // The bf16 of one half (0 low, 1 high) of each lane as f32.
 template <int kPhase>
 inline Vec widen(__m256i pairs) {
-  return _mm256_castsi256_ps(kPhase == 0
-                                 ? _mm256_slli_epi32(pairs, 16)
-                                 : _mm256_and_si256(pairs, _mm256_set1_epi32(-65536)));
+  return _mm256_castsi256_ps(kPhase == 0 ? _mm256_slli_epi32(pairs, 16)
+                                         : _mm256_and_si256(pairs, _mm256_set1_epi32(-65536)));
 }
 
 struct WidenOp {
@@ -54,6 +53,7 @@ struct FloatOp {
   static Vec multiply_add(Vec sum, Operand a, Operand b) { return fma(a, b, sum); }
 };
 
+#include "kernels/gemm/gemm_finish.inc"
 #include "kernels/gemm/gemm_kernel.inc"
 
 }  // namespace

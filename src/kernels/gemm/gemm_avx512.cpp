@@ -14,9 +14,8 @@ constexpr int kVectorsFor[kRowsPerBlock + 1] = {0, 4, 4, 4, 4, 4, 4};
 // The bf16 of one half (0 low, 1 high) of each lane as f32.
 template <int kPhase>
 inline Vec widen(__m512i pairs) {
-  return _mm512_castsi512_ps(kPhase == 0
-                                 ? _mm512_slli_epi32(pairs, 16)
-                                 : _mm512_and_si512(pairs, _mm512_set1_epi32(-65536)));
+  return _mm512_castsi512_ps(kPhase == 0 ? _mm512_slli_epi32(pairs, 16)
+                                         : _mm512_and_si512(pairs, _mm512_set1_epi32(-65536)));
 }
 
 struct WidenOp {
@@ -53,6 +52,7 @@ struct FloatOp {
   static Vec multiply_add(Vec sum, Operand a, Operand b) { return fma(a, b, sum); }
 };
 
+#include "kernels/gemm/gemm_finish.inc"
 #include "kernels/gemm/gemm_kernel.inc"
 
 }  // namespace

@@ -31,6 +31,7 @@ struct PairsOp {
   }
 };
 
+#include "kernels/gemm/gemm_finish.inc"
 #include "kernels/gemm/gemm_kernel.inc"
 
 }  // namespace

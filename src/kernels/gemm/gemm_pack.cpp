@@ -129,10 +129,9 @@ void pack_weight(const CpuContext& context, const PackedDesc& desc,
                  std::span<const WeightBlock> blocks, std::byte* out) {
   check(desc, blocks);
   constexpr size_t kStreamingBytes = size_t{4} << 20;
-  const bool streaming = packed_weight_bytes(desc) >= kStreamingBytes &&
-                         reinterpret_cast<uintptr_t>(out) % 64 == 0;
-  const PackFunction pack_panel =
-      find<PackedDesc, PackFunction>(kTable, desc, desc.isa).run;
+  const bool streaming =
+      packed_weight_bytes(desc) >= kStreamingBytes && reinterpret_cast<uintptr_t>(out) % 64 == 0;
+  const PackFunction pack_panel = find<PackedDesc, PackFunction>(kTable, desc, desc.isa).run;
   context.pool.parallel(panels_of(desc), [&](int64_t panel, int) {
     if (!context.cancelled()) pack(desc, blocks, panel, streaming, pack_panel, out);
   });

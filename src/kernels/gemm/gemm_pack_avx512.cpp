@@ -13,8 +13,7 @@ constexpr int kLanes = 16;
 __m512i f32_to_bf16_lanes(__m512 x) {
   const __m512i bits = _mm512_castps_si512(x);
   const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
-  const __m512i rounded =
-      _mm512_add_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(0x7fff)), odd);
+  const __m512i rounded = _mm512_add_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(0x7fff)), odd);
   const __mmask16 nan = _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q);
   const __m512i quiet = _mm512_or_si512(bits, _mm512_set1_epi32(0x400000));
   return _mm512_srli_epi32(_mm512_mask_mov_epi32(rounded, nan, quiet), 16);
@@ -80,7 +79,7 @@ template <DType kSource, DType kTarget, bool kStreaming>
 void pack(const PackPanel& args) {
   constexpr int kSourceBytes = kSource == DType::kF32 ? 4 : 2;
   constexpr int kPerStep = kTarget == DType::kBF16 ? 2 : 1;
-  constexpr int kTileK = kLanes * kPerStep;         // elements of a row in one transposition
+  constexpr int kTileK = kLanes * kPerStep;          // elements of a row in one transposition
   constexpr int kTileBytes = kTileK * kSourceBytes;  // of source
   const int64_t whole = args.k / kTileK * kTileK;
   for (int64_t i = 0; i < args.k; i += kTileK) {

@@ -17,13 +17,14 @@ T read(const std::byte* p) {
 }
 
 void finish_row(const GemmTile& tile, const double* sums, std::byte* c) {
-  for (int j = 0; j < tile.columns; ++j) {
+  for (int64_t j = 0; j < tile.columns; ++j) {
     float value = static_cast<float>(sums[j]);
+    if (tile.bias) value += tile.bias[j];
     if (tile.epilogue == Epilogue::kSiluMul) {
-      const float up = static_cast<float>(sums[kPairOutputs + j]);
+      float up = static_cast<float>(sums[kPairOutputs + j]);
+      if (tile.bias) up += tile.up_bias[j];
       value = value / (1 + std::exp(-value)) * up;
     }
-    if (tile.bias) value += tile.bias[j];
     if (tile.epilogue == Epilogue::kAdd) value += read<float>(c + j * sizeof(float));
     if (tile.c_dtype == DType::kF32) {
       std::memcpy(c + j * sizeof(float), &value, sizeof(value));
@@ -43,7 +44,7 @@ void gemm_tile_bf16_ref(const GemmTile& tile) {
     for (int64_t i = 0; i < tile.k; ++i) {
       const double x = bf16_to_f32(read<bf16_t>(a + i * sizeof(bf16_t)));
       const std::byte* b =
-          tile.panel + i / 2 * kPanelStepBytes + i % 2 * static_cast<int64_t>(sizeof(bf16_t));
+          tile.weight + i / 2 * kPanelStepBytes + i % 2 * static_cast<int64_t>(sizeof(bf16_t));
       for (int j = 0; j < kPanelOutputs; ++j)
         sums[j] += x * bf16_to_f32(read<bf16_t>(b + j * kStepBytes));
     }
@@ -57,7 +58,7 @@ void gemm_tile_f32_ref(const GemmTile& tile) {
     const std::byte* a = tile.a + row * tile.a_row_bytes;
     for (int64_t i = 0; i < tile.k; ++i) {
       const double x = read<float>(a + i * sizeof(float));
-      const std::byte* b = tile.panel + i * kPanelStepBytes;
+      const std::byte* b = tile.weight + i * kPanelStepBytes;
       for (int j = 0; j < kPanelOutputs; ++j) sums[j] += x * read<float>(b + j * kStepBytes);
     }
     finish_row(tile, sums, tile.c + row * tile.c_row_bytes);

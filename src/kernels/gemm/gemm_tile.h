@@ -21,25 +21,49 @@ inline constexpr int kPanelOutputs = 64;
 inline constexpr int kPairOutputs = kPanelOutputs / 2;  // outputs of gate, or of up, in a panel
 inline constexpr int kStepBytes = 4;                    // of one row of A, or of one output
 inline constexpr int kPanelStepBytes = kPanelOutputs * kStepBytes;
-inline constexpr int kRowsPerBlock = 6;       // rows whose sums are in registers together
-inline constexpr int kMaxTileRows = 42 * kRowsPerBlock;  // bounds the partial sums on the stack
 
-// Some rows of A times one panel.
+// Of the vector code:
+inline constexpr int kRowsPerBlock = 6;  // rows whose sums are in registers together
+inline constexpr int kMaxTileRows = 42 * kRowsPerBlock;  // bounds the partial sums on the stack
+// Of the tile code:
+inline constexpr int kAmxRowsPerBlock = 32;
+inline constexpr int kAmxMaxTileRows = 8 * kAmxRowsPerBlock;
+inline constexpr int kAmxMaxPanels = 4;
+
+// Some rows of A times some neighbouring panels.
 struct GemmTile {
   const std::byte* a = nullptr;  // first row
   int64_t a_row_bytes = 0;
-  int64_t rows = 0;  // <= kMaxTileRows
+  int64_t rows = 0;
   int64_t k = 0;
-  const std::byte* panel = nullptr;
-  const float* bias = nullptr;  // of the panel's first output, or null
-  std::byte* c = nullptr;       // first row, the panel's first output
+  const std::byte* weight = nullptr;  // first panel
+  int panels = 0;
+  int64_t panel_bytes = 0;
+  const float* bias = nullptr;     // of the first panel's first output, or null
+  const float* up_bias = nullptr;  // kSiluMul: of the first output of up; null where bias is
+  std::byte* c = nullptr;       // first row, the first panel's first output
   int64_t c_row_bytes = 0;
-  int columns = 0;  // outputs to store: up to 64, for kSiluMul up to 32
+  int64_t columns = 0;  // outputs to store: up to 64 a panel, for kSiluMul up to 32
   Epilogue epilogue = Epilogue::kStore;
   DType c_dtype = DType::kF32;
 };
 
 using GemmTileFunction = void (*)(const GemmTile& tile);
+
+// The code of one instruction set, and how a product is best cut for it.
+struct GemmCode {
+  GemmTileFunction run = nullptr;
+  int row_block = kRowsPerBlock;  // rows that go through the registers together
+  int max_rows = kMaxTileRows;    // of one call; a multiple of row_block
+  int max_panels = 1;             // of one call
+  // Up to this many row blocks are a stream over the weights: reading them takes longer than the
+  // arithmetic.
+  int stream_blocks = 3;
+  // What it costs to bring a panel, or a block of rows, into the L2 cache for a task, in units of
+  // the arithmetic of one row block and one panel.
+  double panel_cost = 0.15;
+  double rows_cost = 0.02;
+};
 
 void gemm_tile_bf16_ref(const GemmTile& tile);
 void gemm_tile_f32_ref(const GemmTile& tile);
@@ -48,6 +72,7 @@ void gemm_tile_f32_avx2(const GemmTile& tile);
 void gemm_tile_bf16_avx512(const GemmTile& tile);
 void gemm_tile_f32_avx512(const GemmTile& tile);
 void gemm_tile_bf16_avx512bf16(const GemmTile& tile);
+void gemm_tile_bf16_amx(const GemmTile& tile);
 
 // Packs up to 64 source rows, `rows[i]` null for a row of zeros, into one panel.
 struct PackPanel {

@@ -46,9 +46,9 @@ struct AttentionArgs {
   // through the prefill kernel (also those of one row), whose key tiles start at multiples of 64
   // positions and are reduced in ascending order.
   bool deterministic = false;
-  std::byte* workspace = nullptr;    // attention_workspace_bytes(...), 64-byte aligned
-  // [spans.size()] += query-key pairs scored for each span, summed over query heads, masked parts of
-  // tiles included; or null. The caller zeroes it.
+  std::byte* workspace = nullptr;  // attention_workspace_bytes(...), 64-byte aligned
+  // [spans.size()] += query-key pairs scored for each span, summed over query heads, masked parts
+  // of tiles included; or null. The caller zeroes it.
   uint64_t* scored_pairs = nullptr;
 };
 
@@ -60,14 +60,12 @@ size_t attention_workspace_bytes(const AttentionDesc& desc, int64_t max_rows, in
 
 // Runs the best implementation up to `at_most`. Spans of one row are decode and are split over
 // keys; longer ones are prefill. Both may be mixed in one call. Work is dealt to context.pool.
-void run_attention(const CpuContext& context, const AttentionArgs& args,
-                   Isa at_most = kEveryIsa);
+void run_attention(const CpuContext& context, const AttentionArgs& args, Isa at_most = kEveryIsa);
 
 // The scalar definition of the op, in double precision inside; ignores workspace, deterministic.
 void run_attention_reference(const CpuContext& context, const AttentionArgs& args);
 
 // Name of the implementation that run_attention picks: "paged_attention_avx512bf16".
-std::string_view attention_implementation(const AttentionDesc& desc,
-                                          Isa at_most = kEveryIsa);
+std::string_view attention_implementation(const AttentionDesc& desc, Isa at_most = kEveryIsa);
 
 }  // namespace kvasir::kernels

@@ -15,9 +15,9 @@ void rms_norm_rows_ref(const RmsNormArgs& args, int64_t begin, int64_t end) {
     for (int64_t i = 0; i < args.size; ++i) {
       const auto value = static_cast<float>(x[i] * scale * args.weight[i]);
       if (args.y_dtype == DType::kF32)
-        static_cast<float*>(args.y)[row * args.size + i] = value;
+        static_cast<float*>(args.y)[row * args.y_row_stride + i] = value;
       else
-        static_cast<bf16_t*>(args.y)[row * args.size + i] = f32_to_bf16(value);
+        static_cast<bf16_t*>(args.y)[row * args.y_row_stride + i] = f32_to_bf16(value);
     }
   }
 }

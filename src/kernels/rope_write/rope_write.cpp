@@ -37,8 +37,8 @@ void check(const RopeWriteArgs& args) {
 }
 
 void run(const CpuContext& context, const RopeWriteArgs& args, RopeWriteFunction write_row) {
-  check(args);
   if (args.rows <= 0) return;
+  check(args);
   const int kv_heads = args.has_kv ? args.pages.kv_heads : 0;
   const int64_t head_dim = args.pages.head_dim;
   const int64_t row_elements = (args.q_heads + 2 * kv_heads) * head_dim;

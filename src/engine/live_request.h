@@ -1,0 +1,92 @@
+#pragma once
+// A request between submission and its last event, and the samples that it consists of. Owned by
+// the loop; plain state without decisions.
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "engine/answer_text.h"
+#include "engine/event_stream.h"
+#include "engine/executor.h"
+#include "engine/sampler.h"
+#include "kv/types.h"
+#include "kvasir/request.h"
+
+namespace kvasir::engine {
+
+// Query-key pairs scored and those that dense causal attention has.
+struct PairCount {
+  uint64_t scored = 0, causal = 0;
+  void add(const SpanResult& span) {
+    scored += span.scored_pairs;
+    causal += span.causal_pairs;
+  }
+  double fraction() const {
+    return causal == 0 ? 0 : static_cast<double>(scored) / static_cast<double>(causal);
+  }
+};
+
+struct Sample {
+  int index = 0;
+  // Its KV, which holds all tokens but at least the last; kNoSequence: not started, set aside or
+  // finished.
+  kv::SequenceId sequence = kv::kNoSequence;
+  std::vector<TokenId> answer;
+  Sampler sampler;
+  AnswerText text;
+  PairCount decode;
+  double first_token_seconds = 0, last_token_seconds = 0;
+  bool finished = false;
+};
+
+// How a sample has ended.
+struct Ending {
+  FinishReason reason = FinishReason::kStop;
+  std::optional<Error> error;
+};
+
+struct LiveRequest {
+  LiveRequest(Request request, kv::Domain domain, int64_t vocab_size,
+              const std::function<std::unique_ptr<Detokenizer>()>& make_detokenizer);
+
+  int64_t prompt_size() const { return std::ssize(request.prompt); }
+  int64_t length(const Sample& sample) const { return prompt_size() + std::ssize(sample.answer); }
+  // Prompt and answer so far.
+  std::vector<TokenId> tokens(const Sample& sample) const;
+  int64_t unfinished_samples() const;
+  // The one whose KV the prompt is computed into; the others are forked from it.
+  Sample& first() { return samples.front(); }
+  const Sample& first() const { return samples.front(); }
+
+  // The only ways in which events leave. finish() ends the sample; its KV is the caller's affair.
+  void send_progress(int64_t prompt_done);
+  void send_token(Sample& sample, SampleResult result, std::string text);
+  void finish(Sample& sample, Ending ending);
+  void finish_all(const Ending& ending);
+
+  RequestId id = 0;
+  Request request;
+  kv::Domain domain;
+  std::shared_ptr<EventStream> events = std::make_shared<EventStream>();
+  std::vector<Sample> samples;
+  bool prompt_done = false;    // every sample has its first token
+  bool is_cancelled = false;   // guarded by the loop's mutex
+  int64_t cached_tokens = 0;   // of the prompt, at the first step
+  int64_t progress_sent = -1;  // positions
+  PairCount prefill;
+  double submitted_seconds = 0, first_token_seconds = 0;
+  std::optional<double> first_step_seconds;
+
+  // The prompt whose computation is worth waiting for: until request `id` has `length` positions.
+  struct Awaited {
+    RequestId id = 0;
+    int64_t length = 0;
+  };
+  std::optional<Awaited> awaited;
+};
+
+}  // namespace kvasir::engine

@@ -1,0 +1,207 @@
+#include "engine/scheduler.h"
+
+#include <algorithm>
+
+namespace kvasir::engine {
+namespace {
+
+// A common prefix shorter than this is computed again rather than waited for: a step over so few
+// more rows takes hardly longer, as reading the weights dominates.
+constexpr int64_t kWorthWaiting = 16;
+
+int64_t common_prefix(std::span<const TokenId> a, std::span<const TokenId> b) {
+  return std::ranges::mismatch(a, b).in1 - a.begin();
+}
+
+}  // namespace
+
+Scheduler::Plan Scheduler::plan(Requests& waiting, bool may_admit) {
+  Plan plan;
+  room_ = limits_.step_tokens;
+  plan_decode(plan);
+  plan_prefill(plan);
+  const bool all_started = plan_set_aside(plan);
+  if (all_started && (may_admit || running_.empty())) admit(plan, waiting);
+  if (plan.work.empty() && !(running_.empty() && waiting.empty())) {
+    plan.stuck = running_.empty() ? waiting.front().get() : running_.front().get();
+    plan.refusal = refusal_;
+    blocks_refused_ = false;
+    return plan;
+  }
+  // Only now: whatever changes blocks may move page tables.
+  for (Work& work : plan.work)
+    for (int layer = 0; layer < kv_.geometry().layers; ++layer)
+      work.span.page_tables.push_back(kv_.page_table(work.sample->sequence, layer).data());
+  return plan;
+}
+
+// The oldest reserve first, so that whoever is set aside has not been planned yet.
+void Scheduler::plan_decode(Plan& plan) {
+  for (const auto& request : running_)
+    for (Sample& sample : request->samples) {
+      if (sample.sequence == kv::kNoSequence) continue;
+      const int64_t length = request->length(sample);
+      if (kv_.length(sample.sequence) + 1 == length && reserve(sample, length))
+        add(plan, *request, sample);
+    }
+}
+
+void Scheduler::plan_prefill(Plan& plan) {
+  for (const auto& request : running_)
+    for (Sample& sample : request->samples)
+      if (room_ > 0 && sample.sequence != kv::kNoSequence &&
+          kv_.length(sample.sequence) + 1 < request->length(sample))
+        add(plan, *request, sample);
+}
+
+// Samples set aside go on, oldest first. False where one could not: nothing younger may start.
+bool Scheduler::plan_set_aside(Plan& plan) {
+  for (const auto& request : running_)
+    for (Sample& sample : request->samples) {
+      if (!starts(*request, sample)) continue;
+      if (room_ == 0 || blocks_refused_ || !start(*request, sample)) return false;
+      add(plan, *request, sample);
+    }
+  return true;
+}
+
+void Scheduler::admit(Plan& plan, Requests& waiting) {
+  int64_t free = limits_.max_sequences;
+  for (const auto& request : running_) free -= request->unfinished_samples();
+  for (auto next = waiting.begin(); next != waiting.end();) {
+    LiveRequest& request = **next;
+    if (room_ == 0 || free <= 0 || blocks_refused_) return;
+    if (awaits_prefix(request)) {
+      ++next;
+      continue;
+    }
+    if (request.unfinished_samples() > free || !start(request, request.first())) return;
+    free -= request.unfinished_samples();
+    running_.push_back(std::move(*next));
+    next = waiting.erase(next);
+    add(plan, request, request.first());
+  }
+}
+
+// Whether the sample should hold KV and does not.
+bool Scheduler::starts(const LiveRequest& request, const Sample& sample) const {
+  return sample.sequence == kv::kNoSequence && !sample.finished &&
+         (request.prompt_done || &sample == &request.first());
+}
+
+// Opens the sample's sequence with room for all of its tokens; false where there is none.
+bool Scheduler::start(LiveRequest& request, Sample& sample) {
+  const std::vector<TokenId> tokens = request.tokens(sample);
+  const kv::SequenceId sequence = kv_.open(request.domain, tokens);
+  if (auto reserved = kv_.reserve(sequence, std::ssize(tokens)); !reserved) {
+    kv_.release(sequence, false);
+    blocks_refused_ = true;
+    refusal_ = reserved.error();
+    return false;
+  }
+  sample.sequence = sequence;
+  if (!request.first_step_seconds) request.cached_tokens = kv_.length(sequence);
+  return true;
+}
+
+bool Scheduler::reserve(Sample& sample, int64_t length) {
+  for (;;) {
+    const auto reserved = kv_.reserve(sample.sequence, length);
+    if (reserved) return true;
+    refusal_ = reserved.error();
+    Sample* youngest = youngest_with_kv();
+    if (youngest == &sample) {
+      blocks_refused_ = true;
+      return false;
+    }
+    release(*youngest);
+  }
+}
+
+Sample* Scheduler::youngest_with_kv() {
+  for (auto request = running_.rbegin(); request != running_.rend(); ++request)
+    for (auto sample = (*request)->samples.rbegin(); sample != (*request)->samples.rend(); ++sample)
+      if (sample->sequence != kv::kNoSequence) return &*sample;
+  return nullptr;
+}
+
+// Whether a running prompt is about to compute tokens that `waiting` starts with and that are not
+// there yet. The prompt awaited is remembered: what it has in common never changes.
+bool Scheduler::awaits_prefix(LiveRequest& waiting) const {
+  const auto is_computing = [this](const LiveRequest& request) {
+    return !request.prompt_done && request.first().sequence != kv::kNoSequence;
+  };
+  if (waiting.awaited)
+    for (const auto& request : running_)
+      if (request->id == waiting.awaited->id && is_computing(*request) &&
+          kv_.length(request->first().sequence) < waiting.awaited->length)
+        return true;
+  waiting.awaited.reset();
+  const auto prompt = std::span(waiting.request.prompt).first(waiting.request.prompt.size() - 1);
+  int64_t known = -1;
+  for (const auto& request : running_) {
+    if (request->domain != waiting.domain || !is_computing(*request)) continue;
+    const int64_t common = common_prefix(request->request.prompt, prompt);
+    if (common < kWorthWaiting) continue;
+    if (known < 0) known = kv_.match_length(waiting.domain, waiting.request.prompt);
+    if (common - known < kWorthWaiting) continue;
+    waiting.awaited = {.id = request->id, .length = common};
+    return true;
+  }
+  return false;
+}
+
+// How many of `count` positions from `first` on share one rotary scaling.
+int64_t Scheduler::rope_run(const LiveRequest& request, int64_t first, int64_t count) const {
+  const int64_t fixed = limits_.dynamic_rope_from;
+  if (fixed == 0 || first < request.prompt_size() || first + count <= fixed) return count;
+  return std::max<int64_t>(1, fixed - first);
+}
+
+// The next tokens of a sample that holds KV. Prompt and answer never share a span: they lie apart
+// and, with dynamic rotary scaling, are rotated differently.
+void Scheduler::add(Plan& plan, LiveRequest& request, Sample& sample) {
+  const int64_t first = kv_.length(sample.sequence), prompt = request.prompt_size();
+  const int64_t length = request.length(sample);
+  const bool in_prompt = first < prompt;
+  const int64_t rest = (in_prompt ? prompt : length) - first;
+  const int64_t count = rope_run(request, first, std::min({rest, limits_.chunk_tokens, room_}));
+  const std::span<const TokenId> tokens =
+      in_prompt ? std::span(request.request.prompt).subspan(first, count)
+                : std::span(sample.answer).subspan(first - prompt, count);
+  room_ -= count;
+  plan.work.push_back({&request, &sample,
+                       StepSpan{.tokens = tokens,
+                                .first_position = first,
+                                .page_tables = {},
+                                .rope_length = in_prompt ? prompt : first + count,
+                                .is_prefill = in_prompt || first + 1 < length,
+                                .logits = first + count == length ? StepSpan::Logits::kLast
+                                                                  : StepSpan::Logits::kNone}});
+}
+
+Result<void> Scheduler::fork_samples(LiveRequest& request) {
+  for (Sample& sample : request.samples) {
+    if (&sample == &request.first()) continue;
+    auto fork = kv_.fork(request.first().sequence);
+    if (!fork) return fork.error();
+    sample.sequence = fork.value();
+  }
+  return {};
+}
+
+void Scheduler::release(Sample& sample) {
+  if (sample.sequence != kv::kNoSequence) kv_.release(sample.sequence, true);
+  sample.sequence = kv::kNoSequence;
+  blocks_refused_ = false;
+}
+
+Scheduler::Requests Scheduler::take_finished() {
+  Requests finished;
+  for (auto& request : running_)
+    if (request->unfinished_samples() == 0) finished.push_back(std::move(request));
+  std::erase(running_, nullptr);
+  return finished;
+}
+
+}  // namespace kvasir::engine

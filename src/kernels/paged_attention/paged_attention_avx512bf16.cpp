@@ -1,0 +1,25 @@
+// bf16 pages where the CPU multiplies bf16: 6 x 64 scores or sums in 24 registers, one dot product
+// of pairs each a step.
+
+#include <immintrin.h>
+
+#include "kernels/paged_attention/paged_attention_block.h"
+
+namespace kvasir::kernels {
+namespace {
+
+#include "kernels/paged_attention/paged_attention_avx512.inc"
+#include "kernels/paged_attention/paged_attention_pairs.inc"
+
+constexpr int kRowsTogether = 6;
+constexpr int kPanelsTogether = 4;
+constexpr int kTileRows = 24;
+
+#include "kernels/paged_attention/paged_attention_products.inc"
+
+}  // namespace
+
+const AttentionKernel kAttentionBf16Avx512Bf16 = {begin_queries<PairsOp>, add_keys<PairsOp>,
+                                                  finish_queries<PairsOp>};
+
+}  // namespace kvasir::kernels

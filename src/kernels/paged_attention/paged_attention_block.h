@@ -1,0 +1,94 @@
+#pragma once
+// What stands between the dispatch (paged_attention.cpp) and the code of one instruction set: plain
+// structs and function names, no templates and no inline functions, because the files that
+// implement them are compiled for instructions that the CPU may lack.
+//
+// A query block is some consecutive queries of a span times the query heads of one KV head, stacked
+// as rows: row i is head i % group of the query at first_position + i / group. It meets the keys in
+// blocks, ascending. Keys and values of a block are packed once, into operands that every row of
+// the query block then multiplies: panels of 16 columns,
+//   keys    [panel of 16 keys][steps of head_dim][16]
+//   values  [panel of 16 of head_dim][steps of keys][16]
+// of 4 bytes, where a step is one element in f32, or a pair of neighbours in bf16 (the order that
+// the dot product of pairs and the matrix tiles want). Softmax is online and works in base 2.
+
+#include <cstddef>
+#include <cstdint>
+
+#include "base/dtype.h"
+
+namespace kvasir::kernels {
+
+inline constexpr int kBlockKeys = 128;  // keys packed at a time
+inline constexpr int kPanelColumns = 16;
+inline constexpr int kKeyGranule = 32;     // columns of scores are computed in such groups
+inline constexpr int kTileQueryRows = 32;  // query rows whose scores are computed together, at most
+inline constexpr int kScoreTiles = 3;
+inline constexpr int kRowPadding = 16;  // packed queries and sums come in so many rows
+// Bytes between rows of scores: a little more than a power of two, so that rows do not all fall
+// into the same few sets of the L1 cache.
+inline constexpr int kScoreRowBytes = kBlockKeys * 4 + 64;
+inline constexpr int kDenominatorLanes = 16;
+
+// The blocks of memory that a query block works in; all 64-byte aligned.
+struct AttentionScratch {
+  std::byte* keys = nullptr;      // packed
+  std::byte* values = nullptr;    // packed
+  std::byte* queries = nullptr;   // [rows, padded head_dim], zeros behind head_dim
+  std::byte* scores = nullptr;    // [kScoreTiles, kTileQueryRows, kBlockKeys]: softmax turns
+                                  // scores into weights in place
+  float* sums = nullptr;          // [rows, head_dim up to 16]: weighted sums of values
+  float* maxima = nullptr;        // [rows], of scale * log2(e) * score
+  float* denominators = nullptr;  // [rows, kDenominatorLanes] partial sums; finish adds them up
+};
+
+struct QueryBlock {
+  const std::byte* q = nullptr;  // first row; rows of one query are adjacent
+  int64_t q_row_bytes = 0;       // between queries
+  int64_t rows = 0;              // stacked
+  int group = 1;
+  int head_dim = 0;
+  int64_t first_position = 0;
+  int64_t window = 0;    // 0 = unlimited
+  float scale_log2 = 0;  // scale * log2(e), positive
+  AttentionScratch scratch;
+};
+
+// Keys [first + begin, first + end) of a sequence; begin and first are multiples of 64. Positions
+// from first + end on are not looked at.
+struct KeyBlock {
+  int64_t first = 0;
+  int begin = 0;
+  int end = 0;
+  // K of this KV head in the pages of positions first, first + 64, ...; V lies behind K.
+  const std::byte* pages[kBlockKeys / 64] = {};
+  // The same of the block that comes next, to be brought near; null where there is none.
+  const std::byte* next_pages[kBlockKeys / 64] = {};
+};
+
+// Where results go: rows of one query are adjacent.
+struct AttentionOutput {
+  std::byte* out = nullptr;
+  int64_t out_row_bytes = 0;
+  float* lse = nullptr;  // or null
+  int64_t lse_row_stride = 0;
+};
+
+// One implementation.
+struct AttentionKernel {
+  // Packs the queries and clears sums, maxima and denominators.
+  void (*begin)(const QueryBlock& queries);
+  // Adds a block of keys. Returns the number of query-key pairs scored.
+  uint64_t (*add)(const QueryBlock& queries, const KeyBlock& keys);
+  // Leaves each row's denominator in its first lane; writes the results where `output` is not null.
+  void (*finish)(const QueryBlock& queries, const AttentionOutput* output);
+};
+
+extern const AttentionKernel kAttentionF32Avx2;
+extern const AttentionKernel kAttentionBf16Avx2;
+extern const AttentionKernel kAttentionF32Avx512;
+extern const AttentionKernel kAttentionBf16Avx512;
+extern const AttentionKernel kAttentionBf16Avx512Bf16;
+extern const AttentionKernel kAttentionBf16Amx;
+
+}  // namespace kvasir::kernels
