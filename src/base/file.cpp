@@ -13,10 +13,9 @@
 namespace kvasir {
 namespace {
 
-Error system_error(const std::filesystem::path& path, const char* action) {
-  const int code = errno;
-  return Error(code == ENOENT ? ErrorCode::kNotFound : ErrorCode::kIo,
-               std::string("cannot ") + action + ": " + std::strerror(code), path.string());
+Error system_error(const std::filesystem::path& path, const char* action,
+                   ErrorCode code = ErrorCode::kIo) {
+  return Error(code, std::string("cannot ") + action + ": " + std::strerror(errno), path.string());
 }
 
 class Descriptor {
@@ -40,7 +39,8 @@ struct OpenFile {
 
 Result<OpenFile> open_for_reading(const std::filesystem::path& path) {
   Descriptor descriptor(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
-  if (*descriptor < 0) return system_error(path, "open");
+  if (*descriptor < 0)
+    return system_error(path, "open", errno == ENOENT ? ErrorCode::kNotFound : ErrorCode::kIo);
   struct stat status{};
   if (::fstat(*descriptor, &status) != 0) return system_error(path, "inspect");
   if (S_ISDIR(status.st_mode))

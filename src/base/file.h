@@ -40,8 +40,8 @@ Result<std::string> read_standard_input();
 // old content or the new, never a part. Errors: kIo, with the path and the system's reason.
 Result<void> write_file(const std::filesystem::path& path, std::string_view content);
 
-// The same for content produced in pieces. Without commit() the temporary file is removed. What is
-// there already must be a regular file.
+// The same for content produced in pieces. Without commit() the temporary file is removed. Errors:
+// kIo; kInvalidArgument where something else than a regular file is there already.
 class AtomicFile {
  public:
   static Result<AtomicFile> create(const std::filesystem::path& path);

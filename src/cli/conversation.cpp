@@ -18,8 +18,9 @@ int64_t context_limit(const Engine& engine, const EngineOptions& options) {
 
 // A model without a template gets no other prompt behind the user's back.
 std::vector<TokenId> tokenize_chat(const Engine& engine, std::span<const ChatMessage> messages) {
+  std::string text;
   try {
-    return engine.tokenize_chat(messages, true);
+    text = engine.render_chat(messages, true);
   } catch (const Error& error) {
     if (error.code() != ErrorCode::kNotFound) throw;
     throw Error(ErrorCode::kUnsupported,
@@ -28,6 +29,7 @@ std::vector<TokenId> tokenize_chat(const Engine& engine, std::span<const ChatMes
                             error.message()),
                 error.context());
   }
+  return engine.tokenize(text, false);
 }
 
 }  // namespace

@@ -66,6 +66,7 @@ TEST_F(File, NeverReplacesADeviceOrDirectory) {
 TEST_F(File, NamesTheFileThatCannotBeWritten) {
   const auto path = folder_ / "no" / "such" / "file";
   const Error error = AtomicFile::create(path).error();
+  EXPECT_EQ(error.code(), ErrorCode::kIo);
   EXPECT_EQ(error.context(), path.string());
   EXPECT_NE(error.message().find("No such file or directory"), std::string::npos);
 }

@@ -62,12 +62,15 @@ TEST(Info, JsonHasTheSame) {
 TEST(Tokenize, NeedsNothingButTheTokenizer) {
   const Outcome ids = run({"tokenize", "-m", kModel, "-"}, {.input = "hi there\n"});
   EXPECT_EQ(ids.code, 0) << ids.err;
-  EXPECT_EQ(ids.out, "76 77 476 203\n");
+  EXPECT_EQ(ids.out, "0 76 77 476 203\n") << "with the begin token that the model wants";
+  EXPECT_EQ(run({"tokenize", "-m", kModel, "--no-special"}, {.input = "hi there\n"}).out,
+            "76 77 476 203\n");
   EXPECT_EQ(run({"tokenize", "-m", kModel}, {.input = "hi there\n"}).out, ids.out)
       << "standard input is the default";
   const std::string file = temporary_file("hi.txt", "hi there\n");
   EXPECT_EQ(run({"tokenize", "-m", kModel, file, "--json"}).out,
-            "{\"tokens\":4,\"ids\":[76,77,476,203],\"pieces\":[\"h\",\"i\",\"Ġthere\",\"Ċ\"]}\n");
+            "{\"tokens\":5,\"ids\":[0,76,77,476,203],"
+            "\"pieces\":[\"<|begin|>\",\"h\",\"i\",\"Ġthere\",\"Ċ\"]}\n");
 }
 
 TEST(Tokenize, DecodesIds) {
@@ -83,7 +86,8 @@ TEST(Tokenize, DecodesIds) {
 TEST(Tokenize, TextSurvivesThereAndBack) {
   const std::string text = "Größe 漢字 🙂\n\ttabs  and   spaces";
   std::string ids = run({"tokenize", "-m", kModel}, {.input = text}).out;
-  EXPECT_EQ(run({"tokenize", "-m", kModel, "--decode"}, {.input = ids}).out, text + "\n");
+  EXPECT_EQ(run({"tokenize", "-m", kModel, "--decode", "--no-special"}, {.input = ids}).out,
+            text + "\n");
 }
 
 TEST(Tokenize, RefusesWhatIsWrong) {

@@ -144,7 +144,7 @@ TEST(Score, KeepsTheOldLogitsWhereTheNewOnesFail) {
 
 TEST(Score, SaysBeforeTheWorkThatTheOutputCannotBeWritten) {
   const std::string ids = temporary_file("ids.txt", "1 2 3");
-  for (const auto& [path, code] : {std::pair{std::string("/no/such/folder/x"), 3},
+  for (const auto& [path, code] : {std::pair{std::string("/no/such/folder/x"), 7},
                                    {temporary_folder(), 2},
                                    {std::string("/dev/null"), 2}}) {
     bool scored = false;
