@@ -15,13 +15,18 @@ constexpr int kRowsTogether = 6;
 constexpr int kPanelsTogether = 4;
 constexpr int kTileRows = 24;
 
+#include "kernels/paged_attention/paged_attention_decode.inc"
 #include "kernels/paged_attention/paged_attention_products.inc"
 
 }  // namespace
 
-const AttentionKernel kAttentionF32Avx512 = {begin_queries<FloatOp>, add_keys<FloatOp>,
-                                             finish_queries<FloatOp>};
-const AttentionKernel kAttentionBf16Avx512 = {begin_queries<WidenOp>, add_keys<WidenOp>,
-                                              finish_queries<WidenOp>};
+const AttentionKernel kPrefillF32Avx512 = {begin_queries<FloatOp>, add_keys<FloatOp>,
+                                           finish_queries<FloatOp>};
+const AttentionKernel kPrefillBf16Avx512 = {begin_queries<WidenOp>, add_keys<WidenOp>,
+                                            finish_queries<WidenOp>};
+const AttentionKernel kDecodeF32Avx512 = {begin_queries<FloatOp>, decode_keys<FloatOp>,
+                                          finish_queries<FloatOp>};
+const AttentionKernel kDecodeBf16Avx512 = {begin_queries<WidenOp>, decode_keys<WidenOp>,
+                                           finish_queries<WidenOp>};
 
 }  // namespace kvasir::kernels

@@ -73,7 +73,7 @@ struct AttentionOutput {
   int64_t lse_row_stride = 0;
 };
 
-// One implementation.
+// How query blocks of one kind are worked on.
 struct AttentionKernel {
   // Packs the queries and clears sums, maxima and denominators.
   void (*begin)(const QueryBlock& queries);
@@ -83,11 +83,12 @@ struct AttentionKernel {
   void (*finish)(const QueryBlock& queries, const AttentionOutput* output);
 };
 
-extern const AttentionKernel kAttentionF32Avx2;
-extern const AttentionKernel kAttentionBf16Avx2;
-extern const AttentionKernel kAttentionF32Avx512;
-extern const AttentionKernel kAttentionBf16Avx512;
-extern const AttentionKernel kAttentionBf16Avx512Bf16;
-extern const AttentionKernel kAttentionBf16Amx;
+// Decode kernels take query blocks of one query, do not pack keys and values, and write no results.
+extern const AttentionKernel kPrefillF32Avx2, kDecodeF32Avx2;
+extern const AttentionKernel kPrefillBf16Avx2, kDecodeBf16Avx2;
+extern const AttentionKernel kPrefillF32Avx512, kDecodeF32Avx512;
+extern const AttentionKernel kPrefillBf16Avx512, kDecodeBf16Avx512;
+extern const AttentionKernel kPrefillBf16Avx512Bf16;
+extern const AttentionKernel kPrefillBf16Amx, kDecodeBf16Amx;  // decode: head_dim % 32 == 0
 
 }  // namespace kvasir::kernels
