@@ -142,7 +142,9 @@ void expect_pair(const PackedLinear& pair, const std::string& gate, const std::s
   std::vector<std::byte> expected(kernels::packed_weight_bytes(pair.desc));
   kernels::pack_weight({.pool = pool}, pair.desc, blocks, expected.data());
   EXPECT_TRUE(std::equal(expected.begin(), expected.end(), pair.weight));
-  if (!pair.bias.empty()) EXPECT_EQ(pair.bias, bias);
+  if (!pair.bias.empty()) {
+    EXPECT_EQ(pair.bias, bias);
+  }
 }
 
 TEST(CpuWeights, EveryTensorComesToItsPlace) {
