@@ -42,6 +42,15 @@ void CpuExecutor::lay_out(const Step& step) {
                  layout_.cos_sin.data() + layout_.spans[i].first_row * width);
 }
 
+namespace {
+
+// Pairs that dense causal attention scores for the last `count` of the positions before `end`.
+uint64_t causal_pairs(uint64_t end, uint64_t count) {
+  return count * (end - count) + count * (count + 1) / 2;
+}
+
+}  // namespace
+
 Result<StepResult> CpuExecutor::run(const Step& step) {
   lay_out(step);
   if (layout_.rows() > options_.max_rows ||
@@ -59,15 +68,19 @@ Result<StepResult> CpuExecutor::run(const Step& step) {
 
   StepResult result;
   const std::span<const uint64_t> scored = ops_.scored_pairs();
-  const uint64_t heads = weights_.config.num_q_heads * weights_.config.num_layers;
+  const auto heads = static_cast<uint64_t>(weights_.config.num_q_heads);
+  const auto layers = static_cast<uint64_t>(weights_.config.num_layers);
   for (size_t i = 0; i < layout_.spans.size(); ++i) {
     const models::SpanLayout& span = layout_.spans[i];
     const float* first =
         static_cast<const float*>(logits.data) + span.first_logit_row * vocab_size();
-    const uint64_t rows = span.rows, before = span.first_position;
+    const auto end = static_cast<uint64_t>(span.first_position + span.rows);
+    // In the last layer only rows whose logits are asked for have queries.
+    const uint64_t pairs = (layers - 1) * causal_pairs(end, static_cast<uint64_t>(span.rows)) +
+                           causal_pairs(end, static_cast<uint64_t>(span.logit_rows));
     result.spans.push_back({.logits = {first, static_cast<size_t>(span.logit_rows * vocab_size())},
                             .scored_pairs = scored[i],
-                            .causal_pairs = heads * (rows * before + rows * (rows + 1) / 2)});
+                            .causal_pairs = heads * pairs});
   }
   return result;
 }

@@ -37,7 +37,8 @@ struct SpanResult {
   // [rows, vocabulary] f32, rows = 0, 1 or tokens.size(); valid until the next run().
   std::span<const float> logits;
   uint64_t scored_pairs = 0;  // query-key pairs scored for this span, summed over layers and heads
-  uint64_t causal_pairs = 0;  // what dense causal attention has to score for it
+  // What dense causal attention has to score for it: in the last layer, for rows with logits.
+  uint64_t causal_pairs = 0;
 };
 
 struct StepResult {

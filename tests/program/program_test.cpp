@@ -56,8 +56,8 @@ void expect_needles(const Outcome& outcome) {
     else
       EXPECT_LT(prompt - cached, 64);
     EXPECT_EQ(answer["attention"]["prefill"], "dense");
-    EXPECT_EQ(answer["attention"]["fallback_reason"], "");
-    EXPECT_GT(answer["attention"]["computed_fraction"], 0.5);
+    EXPECT_TRUE(answer["attention"]["fallback_reason"].is_null());
+    EXPECT_NEAR(answer["attention"]["computed_fraction"], 1, 0.1);
   }
 }
 
@@ -93,7 +93,7 @@ TEST(ProgramFull, CtrlCDuringTheBookEndsWithinASecond) {
                               &interrupt);
   EXPECT_EQ(outcome.code, 130) << outcome.err;
   EXPECT_LT(seconds, 1);
-  EXPECT_EQ(outcome.out, "");
+  EXPECT_EQ(outcome.out, "\n") << "an answer without text is an empty line";
 }
 
 TEST(ProgramFull, ScoreOfTheBookIsThatOfTheModelCard) {

@@ -14,6 +14,7 @@ namespace {
 
 bool is_any(const AttentionDesc&) { return true; }
 #if defined(__x86_64__)
+bool is_f32(const AttentionDesc& desc) { return desc.dtype == DType::kF32; }
 bool is_bf16(const AttentionDesc& desc) { return desc.dtype == DType::kBF16; }
 #endif
 
@@ -23,6 +24,10 @@ using AttentionImplementation = Implementation<AttentionDesc, const AttentionKer
 constexpr AttentionImplementation kTable[] = {
     {"paged_attention_ref", Isa::kScalar, is_any, 0, nullptr},
 #if defined(__x86_64__)
+    {"paged_attention_avx2", Isa::kAvx2, is_f32, 1, &kAttentionF32Avx2},
+    {"paged_attention_avx2", Isa::kAvx2, is_bf16, 1, &kAttentionBf16Avx2},
+    {"paged_attention_avx512", Isa::kAvx512, is_f32, 2, &kAttentionF32Avx512},
+    {"paged_attention_avx512", Isa::kAvx512, is_bf16, 2, &kAttentionBf16Avx512},
     {"paged_attention_avx512bf16", Isa::kAvx512Bf16, is_bf16, 3, &kAttentionBf16Avx512Bf16},
     {"paged_attention_amx", Isa::kAmxBf16, is_bf16, 4, &kAttentionBf16Amx},
 #endif
@@ -75,7 +80,7 @@ constexpr int64_t kLeastDecodeKeys = 256;
 // Stacked rows of a query block at most: as many as leave queries and sums in the L2 cache, so that
 // packing a block of keys is a small part of the work.
 int64_t most_block_rows(const AttentionDesc& desc) {
-  return std::clamp<int64_t>((int64_t{1} << 16) / desc.head_dim / 64 * 64, kLeastBlockRows, 512);
+  return std::clamp<int64_t>((int64_t{1} << 18) / desc.head_dim / 64 * 64, kLeastBlockRows, 1024);
 }
 
 // The workspace: tasks, decode spans, partial results, then the scratch of each worker.
@@ -131,7 +136,7 @@ Workspace lay_out(const AttentionDesc& desc, int64_t rows, int64_t spans, int th
   take(w.scratch.keys, kBlockKeys * row_bytes);
   take(w.scratch.values, kBlockKeys * columns * 4);
   take(w.scratch.queries, block_rows * row_bytes);
-  take(w.scratch.scores, kScoreTiles * kTileQueryRows * kScoreRowBytes);
+  take(w.scratch.scores, kTileQueryRows * kScoreRowBytes);
   take(w.scratch.sums, block_rows * columns * 4);
   take(w.scratch.maxima, block_rows * 4);
   take(w.scratch.denominators, block_rows * kDenominatorLanes * 4);

@@ -23,8 +23,7 @@ inline constexpr int kBlockKeys = 128;  // keys packed at a time
 inline constexpr int kPanelColumns = 16;
 inline constexpr int kKeyGranule = 32;     // columns of scores are computed in such groups
 inline constexpr int kTileQueryRows = 32;  // query rows whose scores are computed together, at most
-inline constexpr int kScoreTiles = 3;
-inline constexpr int kRowPadding = 16;  // packed queries and sums come in so many rows
+inline constexpr int kRowPadding = 16;     // packed queries and sums come in so many rows
 // Bytes between rows of scores: a little more than a power of two, so that rows do not all fall
 // into the same few sets of the L1 cache.
 inline constexpr int kScoreRowBytes = kBlockKeys * 4 + 64;
@@ -35,8 +34,8 @@ struct AttentionScratch {
   std::byte* keys = nullptr;      // packed
   std::byte* values = nullptr;    // packed
   std::byte* queries = nullptr;   // [rows, padded head_dim], zeros behind head_dim
-  std::byte* scores = nullptr;    // [kScoreTiles, kTileQueryRows, kBlockKeys]: softmax turns
-                                  // scores into weights in place
+  std::byte* scores = nullptr;    // [kTileQueryRows, kBlockKeys]: softmax turns scores into
+                                  // weights in place
   float* sums = nullptr;          // [rows, head_dim up to 16]: weighted sums of values
   float* maxima = nullptr;        // [rows], of scale * log2(e) * score
   float* denominators = nullptr;  // [rows, kDenominatorLanes] partial sums; finish adds them up
