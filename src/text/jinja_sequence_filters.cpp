@@ -227,6 +227,7 @@ Value filter_unique(Interpreter& interpreter, const Value& input, const Argument
   for (const Value& item : to_vector(budget, input)) {
     const Value key =
         fold_case(budget, follow(budget, item, path, Value::none()), bound.get_bool(0, false));
+    charge_scan(budget, key);
     if (seen.find(key) != nullptr) continue;
     seen.set(key, Value::none());
     items.push_back(item);
