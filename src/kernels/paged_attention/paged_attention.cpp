@@ -14,22 +14,38 @@ namespace {
 
 bool is_any(const AttentionDesc&) { return true; }
 #if defined(__x86_64__)
+bool is_f32(const AttentionDesc& desc) { return desc.dtype == DType::kF32; }
 bool is_bf16(const AttentionDesc& desc) { return desc.dtype == DType::kBF16; }
+// Tiles take keys from their pages, 32 elements at a time.
+bool is_whole_tiles(const AttentionDesc& desc) { return is_bf16(desc) && desc.head_dim % 32 == 0; }
 #endif
 
-using AttentionImplementation = Implementation<AttentionDesc, const AttentionKernel*>;
+struct Kernels {
+  const AttentionKernel* prefill;  // null: run_attention_reference
+  const AttentionKernel* decode;
+};
 
-// Without a kernel: run_attention_reference.
+using AttentionImplementation = Implementation<AttentionDesc, Kernels>;
+
 constexpr AttentionImplementation kTable[] = {
-    {"paged_attention_ref", Isa::kScalar, is_any, 0, nullptr},
+    {"paged_attention_ref", Isa::kScalar, is_any, 0, {nullptr, nullptr}},
 #if defined(__x86_64__)
-    {"paged_attention_avx512bf16", Isa::kAvx512Bf16, is_bf16, 3, &kAttentionBf16Avx512Bf16},
-    {"paged_attention_amx", Isa::kAmxBf16, is_bf16, 4, &kAttentionBf16Amx},
+    {"paged_attention_avx2", Isa::kAvx2, is_f32, 1, {&kPrefillF32Avx2, &kDecodeF32Avx2}},
+    {"paged_attention_avx2", Isa::kAvx2, is_bf16, 1, {&kPrefillBf16Avx2, &kDecodeBf16Avx2}},
+    {"paged_attention_avx512", Isa::kAvx512, is_f32, 2, {&kPrefillF32Avx512, &kDecodeF32Avx512}},
+    {"paged_attention_avx512", Isa::kAvx512, is_bf16, 2, {&kPrefillBf16Avx512, &kDecodeBf16Avx512}},
+    {"paged_attention_avx512bf16",
+     Isa::kAvx512Bf16,
+     is_bf16,
+     3,
+     {&kPrefillBf16Avx512Bf16, &kDecodeBf16Avx512}},
+    {"paged_attention_amx", Isa::kAmxBf16, is_bf16, 4, {&kPrefillBf16Amx, &kDecodeBf16Avx512}},
+    {"paged_attention_amx", Isa::kAmxBf16, is_whole_tiles, 5, {&kPrefillBf16Amx, &kDecodeBf16Amx}},
 #endif
 };
 
 const AttentionImplementation& implementation(const AttentionDesc& desc, Isa at_most) {
-  return find<AttentionDesc, const AttentionKernel*>(kTable, desc, at_most);
+  return find<AttentionDesc, Kernels>(kTable, desc, at_most);
 }
 
 void require(bool condition, const char* message) {
@@ -75,7 +91,7 @@ constexpr int64_t kLeastDecodeKeys = 256;
 // Stacked rows of a query block at most: as many as leave queries and sums in the L2 cache, so that
 // packing a block of keys is a small part of the work.
 int64_t most_block_rows(const AttentionDesc& desc) {
-  return std::clamp<int64_t>((int64_t{1} << 16) / desc.head_dim / 64 * 64, kLeastBlockRows, 512);
+  return std::clamp<int64_t>((int64_t{1} << 18) / desc.head_dim / 64 * 64, kLeastBlockRows, 1024);
 }
 
 // The workspace: tasks, decode spans, partial results, then the scratch of each worker.
@@ -131,7 +147,7 @@ Workspace lay_out(const AttentionDesc& desc, int64_t rows, int64_t spans, int th
   take(w.scratch.keys, kBlockKeys * row_bytes);
   take(w.scratch.values, kBlockKeys * columns * 4);
   take(w.scratch.queries, block_rows * row_bytes);
-  take(w.scratch.scores, kScoreTiles * kTileQueryRows * kScoreRowBytes);
+  take(w.scratch.scores, kTileQueryRows * kScoreRowBytes);
   take(w.scratch.sums, block_rows * columns * 4);
   take(w.scratch.maxima, block_rows * 4);
   take(w.scratch.denominators, block_rows * kDenominatorLanes * 4);
@@ -142,10 +158,10 @@ Workspace lay_out(const AttentionDesc& desc, int64_t rows, int64_t spans, int th
 
 class Attention {
  public:
-  Attention(const CpuContext& context, const AttentionArgs& args, const AttentionKernel& kernel)
+  Attention(const CpuContext& context, const AttentionArgs& args, const Kernels& kernels)
       : context_(context),
         args_(args),
-        kernel_(kernel),
+        kernels_(kernels),
         desc_{.dtype = args.pages.dtype,
               .q_heads = args.q_heads,
               .kv_heads = args.pages.kv_heads,
@@ -257,10 +273,11 @@ class Attention {
         .window = args_.window,
         .scale_log2 = args_.scale * 1.44269504088896341f,
         .scratch = workspace_.scratch_of(worker)};
-    kernel_.begin(queries);
-    if (!add_keys(task, queries)) return;
+    const AttentionKernel& kernel = task.slot < 0 ? *kernels_.prefill : *kernels_.decode;
+    kernel.begin(queries);
+    if (!add_keys(task, kernel, queries)) return;
     if (task.slot >= 0) {
-      kernel_.finish(queries, nullptr);
+      kernel.finish(queries, nullptr);
       return keep_partial(task.slot, queries.scratch);
     }
     const int64_t out_row = row * desc_.q_heads + head;
@@ -269,11 +286,11 @@ class Attention {
         .out_row_bytes = int64_t{desc_.q_heads} * desc_.head_dim * element_bytes_,
         .lse = args_.lse ? args_.lse + out_row : nullptr,
         .lse_row_stride = desc_.q_heads};
-    kernel_.finish(queries, &output);
+    kernel.finish(queries, &output);
   }
 
   // False where the caller has cancelled.
-  bool add_keys(const Task& task, const QueryBlock& queries) {
+  bool add_keys(const Task& task, const AttentionKernel& kernel, const QueryBlock& queries) {
     const AttentionSpan& span = args_.spans[task.span];
     uint64_t scored = 0;
     // Blocks start at multiples of their size whatever the query block: then a row's sums do not
@@ -285,7 +302,7 @@ class Attention {
       KeyBlock block = next;
       next = key_block(task, span, key + kBlockKeys);
       std::copy(std::begin(next.pages), std::end(next.pages), block.next_pages);
-      scored += kernel_.add(queries, block);
+      scored += kernel.add(queries, block);
     }
     if (args_.scored_pairs)
       std::atomic_ref<uint64_t>(args_.scored_pairs[task.span])
@@ -353,7 +370,7 @@ class Attention {
 
   const CpuContext& context_;
   const AttentionArgs& args_;
-  const AttentionKernel& kernel_;
+  const Kernels kernels_;
   const AttentionDesc desc_;
   const int64_t group_;
   const int64_t element_bytes_;
@@ -375,9 +392,9 @@ void run_attention(const CpuContext& context, const AttentionArgs& args, Isa at_
                            .q_heads = args.q_heads,
                            .kv_heads = args.pages.kv_heads,
                            .head_dim = args.pages.head_dim};
-  const AttentionKernel* kernel = implementation(desc, at_most).run;
-  if (!kernel) return run_attention_reference(context, args);
-  Attention(context, args, *kernel).run();
+  const Kernels& kernels = implementation(desc, at_most).run;
+  if (!kernels.prefill) return run_attention_reference(context, args);
+  Attention(context, args, kernels).run();
 }
 
 std::string_view attention_implementation(const AttentionDesc& desc, Isa at_most) {

@@ -11,6 +11,7 @@ namespace {
 
 #include "kernels/paged_attention/paged_attention_avx512.inc"
 #include "kernels/paged_attention/paged_attention_pairs.inc"
+#include "kernels/paged_attention/paged_attention_values.inc"
 
 constexpr int kTileRows = 16;
 constexpr int64_t kTileBytes = 1024;  // 16 steps of a packed panel
@@ -165,9 +166,123 @@ uint64_t add_keys(const QueryBlock& queries, const KeyBlock& keys) {
   return scored;
 }
 
+// Decode: the tile unit multiplies 16 keys, read where they lie, with up to 16 query heads. Scores
+// and weights are [key][16 query heads], in the lanes of one vector a key.
+constexpr int kSlotRows = 16;
+
+// Packs query heads as B operands: every 16 x 16 block of pairs of the packed queries transposed.
+void begin_decode(const QueryBlock& queries) {
+  begin_queries<PairsOp>(queries);
+  const int64_t query_bytes = padded_steps<PairsOp>(queries.head_dim) * kStepBytes;
+  for (int64_t row = 0; row < queries.rows; row += kSlotRows)
+    for (int64_t i = 0; i < query_bytes; i += 64) {
+      std::byte* block = queries.scratch.queries + row * query_bytes + i;
+      Bits rows[kWidth];
+      for (int r = 0; r < kWidth; ++r) rows[r] = load_bits(block + r * query_bytes);
+      transpose(rows);
+      for (int r = 0; r < kWidth; ++r) store_bits(block + r * query_bytes, rows[r]);
+    }
+}
+
+void score_slot(const QueryBlock& queries, const KeyBlock& keys, const Columns& columns,
+                int64_t row) {
+  const int64_t row_bytes = row_source_bytes<PairsOp>(queries.head_dim);
+  const int64_t query_bytes = padded_steps<PairsOp>(queries.head_dim) * kStepBytes;
+  const std::byte* b = queries.scratch.queries + row * query_bytes;
+  for (int key = columns.first; key < columns.last; key += 2 * kTileRows) {
+    const std::byte* a = key_row(keys, key, row_bytes);
+    const std::byte* next = keys.next_pages[key / 64];
+    if (row == 0 && next) fetch_rows(next, key, 2 * kTileRows, row_bytes);
+    _tile_zero(0);
+    _tile_zero(2);
+    for (int64_t i = 0; i < row_bytes; i += 64) {
+      _tile_loadd(6, b + i, query_bytes);
+      _tile_loadd(4, a + i, row_bytes);
+      _tile_dpbf16ps(0, 4, 6);
+      _tile_loadd(5, a + kTileRows * row_bytes + i, row_bytes);
+      _tile_dpbf16ps(2, 5, 6);
+    }
+    float* scores = reinterpret_cast<float*>(queries.scratch.scores) + key * kSlotRows;
+    _tile_stored(0, scores, 64);
+    _tile_stored(2, scores + kTileRows * kSlotRows, 64);
+  }
+}
+
+// Turns the scores of the keys [first, last) into weights. The denominators of a slot are the lanes
+// of its first row until finish_decode.
+void weigh_slot(const QueryBlock& queries, int64_t row, int first, int last) {
+  float* scores = reinterpret_cast<float*>(queries.scratch.scores);
+  float* maxima = queries.scratch.maxima + row;
+  float* denominators = queries.scratch.denominators + row * kDenominatorLanes;
+  const Vec scale = set1(queries.scale_log2), lowest = set1(-__builtin_inff());
+  Vec top = lowest, other = lowest;
+  for (int key = first; key < last; key += 2) {
+    top = max(load(scores + key * kSlotRows), top);
+    if (key + 1 < last) other = max(load(scores + (key + 1) * kSlotRows), other);
+  }
+  const Vec before = load(maxima);
+  const Vec now = max(before, mul(max(top, other), scale));
+  store(maxima, now);
+  Vec denominator = load(denominators);
+  const __mmask16 raised = _mm512_cmp_ps_mask(before, now, _CMP_LT_OQ);
+  if (raised) {
+    alignas(64) float factors[kSlotRows];
+    store(factors, exp2_rough(sub(before, now)));
+    denominator = mul(denominator, load(factors));
+    const int64_t columns = round_up(queries.head_dim, kPanelColumns);
+    for (unsigned rest = raised; rest != 0; rest &= rest - 1) {
+      const int r = __builtin_ctz(rest);
+      float* sums = queries.scratch.sums + (row + r) * columns;
+      for (int64_t column = 0; column < columns; column += kWidth)
+        store(sums + column, mul(load(sums + column), set1(factors[r])));
+    }
+  }
+  const Vec shift = sub(zero(), now);
+  for (int key = first; key < last; ++key) {
+    const Vec weight = exp2_rough(fma(load(scores + key * kSlotRows), scale, shift));
+    denominator = add(denominator, weight);
+    store(scores + key * kSlotRows, weight);
+  }
+  store(denominators, denominator);
+}
+
+uint64_t decode_keys(const QueryBlock& queries, const KeyBlock& keys) {
+  const Columns columns = visible_columns(queries, keys, 0, queries.rows);
+  if (columns.last <= columns.first) return 0;
+  // One position sees one range of keys; it is not empty, so that maxima are finite.
+  const int64_t lowest = queries.window > 0
+                             ? queries.first_position + 1 - queries.window - keys.first
+                             : int64_t{keys.begin};
+  const int first = lowest > columns.first ? static_cast<int>(lowest) : columns.first;
+  const int64_t behind = queries.first_position + 1 - keys.first;
+  const int last = behind < keys.end ? static_cast<int>(behind) : keys.end;
+  configure_tiles();
+  for (int64_t row = 0; row < queries.rows; row += kSlotRows) {
+    score_slot(queries, keys, columns, row);
+    weigh_slot(queries, row, first, last);
+    const int64_t end = queries.rows - row < kSlotRows ? queries.rows : row + kSlotRows;
+    add_all_values<WidenOp>(queries, keys, {.first = first, .last = last},
+                            {.first = reinterpret_cast<float*>(queries.scratch.scores) - row,
+                             .row_stride = 1,
+                             .key_stride = kSlotRows},
+                            row, end);
+  }
+  _tile_release();
+  return static_cast<uint64_t>(queries.rows * (columns.last - columns.first));
+}
+
+void finish_decode(const QueryBlock& queries, const AttentionOutput*) {
+  for (int64_t row = 0; row < queries.rows; row += kSlotRows) {
+    float* denominators = queries.scratch.denominators + row * kDenominatorLanes;
+    alignas(64) float lanes[kSlotRows];
+    store(lanes, load(denominators));
+    for (int r = 0; r < kSlotRows; ++r) denominators[r * kDenominatorLanes] = lanes[r];
+  }
+}
+
 }  // namespace
 
-const AttentionKernel kAttentionBf16Amx = {begin_queries<PairsOp>, add_keys,
-                                           finish_queries<PairsOp>};
+const AttentionKernel kDecodeBf16Amx = {begin_decode, decode_keys, finish_decode};
+const AttentionKernel kPrefillBf16Amx = {begin_queries<PairsOp>, add_keys, finish_queries<PairsOp>};
 
 }  // namespace kvasir::kernels

@@ -19,7 +19,7 @@ constexpr int kTileRows = 24;
 
 }  // namespace
 
-const AttentionKernel kAttentionBf16Avx512Bf16 = {begin_queries<PairsOp>, add_keys<PairsOp>,
-                                                  finish_queries<PairsOp>};
+const AttentionKernel kPrefillBf16Avx512Bf16 = {begin_queries<PairsOp>, add_keys<PairsOp>,
+                                                finish_queries<PairsOp>};
 
 }  // namespace kvasir::kernels

@@ -23,8 +23,7 @@ inline constexpr int kBlockKeys = 128;  // keys packed at a time
 inline constexpr int kPanelColumns = 16;
 inline constexpr int kKeyGranule = 32;     // columns of scores are computed in such groups
 inline constexpr int kTileQueryRows = 32;  // query rows whose scores are computed together, at most
-inline constexpr int kScoreTiles = 3;
-inline constexpr int kRowPadding = 16;  // packed queries and sums come in so many rows
+inline constexpr int kRowPadding = 16;     // packed queries and sums come in so many rows
 // Bytes between rows of scores: a little more than a power of two, so that rows do not all fall
 // into the same few sets of the L1 cache.
 inline constexpr int kScoreRowBytes = kBlockKeys * 4 + 64;
@@ -35,8 +34,8 @@ struct AttentionScratch {
   std::byte* keys = nullptr;      // packed
   std::byte* values = nullptr;    // packed
   std::byte* queries = nullptr;   // [rows, padded head_dim], zeros behind head_dim
-  std::byte* scores = nullptr;    // [kScoreTiles, kTileQueryRows, kBlockKeys]: softmax turns
-                                  // scores into weights in place
+  std::byte* scores = nullptr;    // [kTileQueryRows, kBlockKeys]: softmax turns scores into
+                                  // weights in place
   float* sums = nullptr;          // [rows, head_dim up to 16]: weighted sums of values
   float* maxima = nullptr;        // [rows], of scale * log2(e) * score
   float* denominators = nullptr;  // [rows, kDenominatorLanes] partial sums; finish adds them up
@@ -74,7 +73,7 @@ struct AttentionOutput {
   int64_t lse_row_stride = 0;
 };
 
-// One implementation.
+// How query blocks of one kind are worked on.
 struct AttentionKernel {
   // Packs the queries and clears sums, maxima and denominators.
   void (*begin)(const QueryBlock& queries);
@@ -84,11 +83,12 @@ struct AttentionKernel {
   void (*finish)(const QueryBlock& queries, const AttentionOutput* output);
 };
 
-extern const AttentionKernel kAttentionF32Avx2;
-extern const AttentionKernel kAttentionBf16Avx2;
-extern const AttentionKernel kAttentionF32Avx512;
-extern const AttentionKernel kAttentionBf16Avx512;
-extern const AttentionKernel kAttentionBf16Avx512Bf16;
-extern const AttentionKernel kAttentionBf16Amx;
+// Decode kernels take query blocks of one query, do not pack keys and values, and write no results.
+extern const AttentionKernel kPrefillF32Avx2, kDecodeF32Avx2;
+extern const AttentionKernel kPrefillBf16Avx2, kDecodeBf16Avx2;
+extern const AttentionKernel kPrefillF32Avx512, kDecodeF32Avx512;
+extern const AttentionKernel kPrefillBf16Avx512, kDecodeBf16Avx512;
+extern const AttentionKernel kPrefillBf16Avx512Bf16;
+extern const AttentionKernel kPrefillBf16Amx, kDecodeBf16Amx;  // decode: head_dim % 32 == 0
 
 }  // namespace kvasir::kernels
