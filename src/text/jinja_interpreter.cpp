@@ -200,13 +200,14 @@ void Interpreter::run_for_rounds(const Statement& statement, bool* any) {
   auto loop = std::make_shared<LoopObject>(std::move(source), size, iterable.depth() + 1);
   Value item;
   while (loop->advance(&item)) {
-    *any = true;
     budget_.step();
     const Enter enter(this, scope_);
     scope_->set("loop", Value::loop(loop));
     offset_ = statement.target.offset;
     assign(statement.target, item);
-    if (run_body(statement.body) == Flow::kBreak) break;
+    const Flow flow = run_body(statement.body);
+    if (flow == Flow::kBreak) break;
+    *any |= flow == Flow::kNormal;  // Jinja's `else` runs where no round came to its end
   }
 }
 

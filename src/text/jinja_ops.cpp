@@ -490,7 +490,7 @@ bool Cursor::next(Value* item) {
       if (at_ >= text.size()) return false;
       const size_t start = at_;
       next_char(text, &at_);
-      *item = Value::string(text.substr(start, at_ - start), source_.is_markup());
+      *item = Value::string(text.substr(start, at_ - start));
       return true;
     }
     case Kind::kSequence: {

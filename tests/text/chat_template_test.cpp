@@ -10,6 +10,7 @@
 #include <cstdlib>
 #include <fstream>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "base/file.h"
 
@@ -80,19 +81,47 @@ TEST(ChatTemplate, EqualsTransformers) {
   EXPECT_GT(rendered, 200);
 }
 
-TEST(OracleChatTemplate, ExpectedTextsAreWhatTransformersRenders) {
+// What a script of this folder writes; skips the test where the oracle is not installed.
+std::optional<ordered_json> run_oracle(const std::string& script) {
   const std::filesystem::path source = KVASIR_SOURCE_DIR;
   const auto python = source / ".venv-oracle/bin/python";
-  if (!std::filesystem::exists(python)) GTEST_SKIP() << "the oracle environment is not installed";
+  if (!std::filesystem::exists(python)) return std::nullopt;
   const auto out = std::filesystem::temp_directory_path() /
-                   ("kvasir-templates-" + std::to_string(::getpid()) + ".json");
-  const std::string command = python.string() + " " +
-                              (source / "tests/text/template_oracle.py").string() + " " +
-                              out.string() + " > /dev/null 2>&1";
-  ASSERT_EQ(std::system(command.c_str()), 0);
-  EXPECT_TRUE(read_json(out) == read_json(kData / "expected.json"))
-      << "write data/expected.json anew with template_oracle.py";
+                   ("kvasir-" + script + "-" + std::to_string(::getpid()) + ".json");
+  const std::string command = python.string() + " " + (source / "tests/text" / script).string() +
+                              " " + out.string() + " > /dev/null 2>&1";
+  if (std::system(command.c_str()) != 0) return ordered_json("the script fails");
+  ordered_json result = read_json(out);
   std::filesystem::remove(out);
+  return result;
+}
+
+TEST(OracleChatTemplate, ExpectedTextsAreWhatTransformersRenders) {
+  const auto rendered = run_oracle("template_oracle.py");
+  if (!rendered) GTEST_SKIP() << "the oracle environment is not installed";
+  EXPECT_TRUE(*rendered == read_json(kData / "expected.json"))
+      << "write data/expected.json anew with template_oracle.py";
+}
+
+TEST(OracleChatTemplate, RandomTemplates) {
+  const auto cases = run_oracle("template_random_oracle.py");
+  if (!cases) GTEST_SKIP() << "the oracle environment is not installed";
+  ASSERT_GT(cases->size(), 2000u);
+  const ordered_json conversation = read_json(kData / "conversations/tools.json");
+  int failures = 0, rendered = 0;
+  for (const ordered_json& entry : *cases) {
+    const auto source = entry[0].get<std::string>();
+    Result<std::string> ours = ChatTemplate::parse(source, "test")
+                                   ? parse(source).render(conversation)
+                                   : Error(ErrorCode::kMalformed, "not parsed");
+    rendered += ours.ok() ? 1 : 0;
+    const bool equal = entry[1].is_null() ? !ours.ok() : ours.ok() && ours.value() == entry[1];
+    if (equal || ++failures > 5) continue;
+    ADD_FAILURE() << source << "\nours: " << (ours ? ours.value() : ours.error().what())
+                  << "\nexpected: " << entry[1];
+  }
+  EXPECT_EQ(failures, 0);
+  EXPECT_GT(rendered, 500);
 }
 
 // ---- folders ----
