@@ -54,10 +54,12 @@ TEST(Family, BiasesFollowTheirRule) {
                has_mlp_bias(llama, plain));
   EXPECT_TRUE(has_qkv_bias(llama, biased) && has_o_bias(llama, biased) &&
               has_mlp_bias(llama, biased));
-  const FamilyTraits& qwen2 = find_family(config("Qwen2ForCausalLM"));
+  const formats::ModelConfig qwen2_config = config("Qwen2ForCausalLM");
+  const FamilyTraits& qwen2 = find_family(qwen2_config);
   EXPECT_TRUE(has_qkv_bias(qwen2, plain));
   EXPECT_FALSE(has_o_bias(qwen2, biased) || has_mlp_bias(qwen2, biased));
-  const FamilyTraits& qwen3 = find_family(config("Qwen3ForCausalLM"));
+  const formats::ModelConfig qwen3_config = config("Qwen3ForCausalLM");
+  const FamilyTraits& qwen3 = find_family(qwen3_config);
   EXPECT_TRUE(qwen3.has_qk_norm && has_qkv_bias(qwen3, biased) && has_o_bias(qwen3, biased));
   EXPECT_FALSE(has_qkv_bias(qwen3, plain) || has_mlp_bias(qwen3, biased));
 }
