@@ -119,6 +119,7 @@ int run_command(const Options& options, Environment& environment) {
   } else if (!asks) {
     run_dialogue(session, prompts, options, environment);
   } else if (run.as_requests) {
+    session.show_questions(run.questions.size() > 1);
     std::vector<Question> questions;
     for (const std::string& text : run.questions)
       questions.push_back(

@@ -119,7 +119,9 @@ std::string closing_table(const std::vector<TableEntry>& entries, double load_se
     else
       known->second += ", " + entry.label;
     written += result.usage.completion_tokens;
-    // Samples share one reading of the prompt.
+    // Samples share one reading of the prompt; one that was stopped before its end does not count.
+    const bool was_read = timing.prefill_seconds > 0;
+    if (!was_read) continue;
     if (entry.label.find('.') == std::string::npos || entry.label.ends_with(".1")) {
       read += result.usage.prompt_tokens - result.usage.cached_tokens;
       read_seconds += timing.prefill_seconds;

@@ -18,15 +18,24 @@ Error out_of_range(const char* option, const char* expected, double found) {
                option);
 }
 
-// The largest logit; -inf where all are, NaN where one is NaN or +inf.
+// The largest logit; -inf where all are, NaN where one is NaN or +inf. In lanes, as a maximum of
+// floats taken one after the other is not turned into vector instructions.
 float best_of(std::span<const float> logits) {
-  float best = -kInfinity;
-  bool finite = true;
-  for (const float logit : logits) {
-    finite &= logit < kInfinity;
-    best = std::max(best, logit);
-  }
-  return finite ? best : std::numeric_limits<float>::quiet_NaN();
+  constexpr size_t kLanes = 16;
+  float best[kLanes];
+  uint32_t bad[kLanes] = {};
+  std::ranges::fill(best, -kInfinity);
+  const auto take = [&](float logit, size_t lane) {
+    best[lane] = logit > best[lane] ? logit : best[lane];
+    bad[lane] |= !(logit < kInfinity);
+  };
+  size_t i = 0;
+  for (; i + kLanes <= logits.size(); i += kLanes)
+    for (size_t lane = 0; lane < kLanes; ++lane) take(logits[i + lane], lane);
+  for (; i < logits.size(); ++i) take(logits[i], 0);
+  if (std::ranges::any_of(bad, [](uint32_t lane) { return lane != 0; }))
+    return std::numeric_limits<float>::quiet_NaN();
+  return std::ranges::max(best);
 }
 
 double log_sum_exp(std::span<const float> logits, float best) {
@@ -81,11 +90,11 @@ Result<SampleResult> Sampler::sample(std::span<const float> logits, int64_t posi
                  fmt::format("the model's logits for position {} are {}; are the weights intact?",
                              position, std::isnan(best) ? "not finite" : "all minus infinity"));
   const std::span<const float> scores = penalised(logits);
+  const float best_score = scores.data() == logits.data() ? best : best_of(scores);
   SampleResult result;
-  if (options_.temperature == 0)
-    result.token = static_cast<TokenId>(std::ranges::max_element(scores) - scores.begin());
-  else
-    result.token = draw(scores, best_of(scores), position);
+  result.token = options_.temperature == 0
+                     ? static_cast<TokenId>(std::ranges::find(scores, best_score) - scores.begin())
+                     : draw(scores, best_score, position);
   if (top < 0) return result;
 
   const double total = log_sum_exp(logits, best);

@@ -20,8 +20,8 @@ Scheduler::Plan Scheduler::plan(Requests& waiting, bool may_admit) {
   room_ = limits_.step_tokens;
   plan_decode(plan);
   plan_prefill(plan);
-  const bool all_started = plan_set_aside(plan);
-  if (all_started && (may_admit || running_.empty())) admit(plan, waiting);
+  plan_set_aside(plan);
+  if (may_admit || running_.empty()) admit(plan, waiting);
   if (plan.work.empty() && !(running_.empty() && waiting.empty())) {
     plan.stuck = running_.empty() ? waiting.front().get() : running_.front().get();
     plan.refusal = refusal_;
@@ -54,15 +54,15 @@ void Scheduler::plan_prefill(Plan& plan) {
         add(plan, *request, sample);
 }
 
-// Samples set aside go on, oldest first. False where one could not: nothing younger may start.
-bool Scheduler::plan_set_aside(Plan& plan) {
+// Samples set aside go on, oldest first. Where one cannot, nothing younger starts either: the step
+// has no room, or blocks are refused.
+void Scheduler::plan_set_aside(Plan& plan) {
   for (const auto& request : running_)
     for (Sample& sample : request->samples) {
       if (!starts(*request, sample)) continue;
-      if (room_ == 0 || blocks_refused_ || !start(*request, sample)) return false;
+      if (room_ == 0 || blocks_refused_ || !start(*request, sample)) return;
       add(plan, *request, sample);
     }
-  return true;
 }
 
 void Scheduler::admit(Plan& plan, Requests& waiting) {

@@ -73,15 +73,16 @@ class Scheduler {
 
   void plan_decode(Plan& plan);
   void plan_prefill(Plan& plan);
-  bool plan_set_aside(Plan& plan);
+  void plan_set_aside(Plan& plan);
   void admit(Plan& plan, Requests& waiting);
   void add(Plan& plan, LiveRequest& request, Sample& sample);
 
   kv::KvManager& kv_;
   Limits limits_;
-  Requests running_;             // oldest first
-  int64_t room_ = 0;             // tokens that the step being planned still takes
-  bool blocks_refused_ = false;  // and none given back since: starting need not be tried again
+  Requests running_;  // oldest first
+  int64_t room_ = 0;  // tokens that the step being planned still takes
+  // And none given back since: nothing need try to start.
+  bool blocks_refused_ = false;
   std::optional<Error> refusal_;
 };
 

@@ -15,9 +15,8 @@ constexpr std::array kFamilies = {
                  .o_bias = BiasRule::kByConfig,
                  .mlp_bias = BiasRule::kByConfig},
     // Qwen2 and 2.5.
-    FamilyTraits{.architecture = "Qwen2ForCausalLM",
-                 .model_type = "qwen2",
-                 .qkv_bias = BiasRule::kAlways},
+    FamilyTraits{
+        .architecture = "Qwen2ForCausalLM", .model_type = "qwen2", .qkv_bias = BiasRule::kAlways},
     FamilyTraits{.architecture = "Qwen3ForCausalLM",
                  .model_type = "qwen3",
                  .qkv_bias = BiasRule::kByConfig,

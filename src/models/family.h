@@ -1,6 +1,6 @@
 #pragma once
-// Model families as a table of traits and weight names. Whatever distinguishes one family from another
-// is a named trait here; the forward knows no family by name.
+// Model families as a table of traits and weight names. Whatever distinguishes one family from
+// another is a named trait here; the forward knows no family by name.
 
 #include <span>
 #include <string>

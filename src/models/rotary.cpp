@@ -23,7 +23,8 @@ std::vector<float> plain_frequencies(double theta, int dim) {
   return frequencies;
 }
 
-// Llama 3.1: long wavelengths are stretched by `factor`, short ones kept, those between interpolated.
+// Llama 3.1: long wavelengths are stretched by `factor`, short ones kept, those between
+// interpolated.
 void scale_llama3(const RopeConfig& config, std::vector<float>& frequencies) {
   const double original = static_cast<double>(config.original_max_positions);
   const double low_wavelength = original / config.low_freq_factor;

@@ -1,7 +1,7 @@
 #pragma once
-// Rotary position embedding: frequencies under each scaling, and the cosines and sines of positions.
-// Frequencies and angles are rounded to f32 where transformers rounds them, so that long positions
-// agree with the models' training.
+// Rotary position embedding: frequencies under each scaling, and the cosines and sines of
+// positions. Frequencies and angles are rounded to f32 where transformers rounds them, so that long
+// positions agree with the models' training.
 
 #include <cstdint>
 #include <string>

@@ -194,6 +194,11 @@ Result<ChatTemplate> ChatTemplate::parse(std::string_view source, std::string_vi
   auto parsed = std::make_shared<Parsed>();
   parsed->source = jinja::normalize_source(source);
   parsed->origin = std::string(origin);
+  if (parsed->source.size() > jinja::kMaxSourceBytes)
+    return Error(ErrorCode::kMalformed,
+                 fmt::format("expected a template of at most {} bytes, found {}",
+                             jinja::kMaxSourceBytes, parsed->source.size()),
+                 parsed->origin);
   if (const auto invalid = jinja::find_invalid_utf8(parsed->source))
     return Error(ErrorCode::kMalformed,
                  fmt::format("expected UTF-8 in the template, found the byte 0x{:02x}",

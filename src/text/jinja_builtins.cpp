@@ -194,6 +194,7 @@ DictObject collect(Interpreter& interpreter, const Arguments& arguments) {
         const std::vector<Value> parts = to_vector(interpreter.budget(), pair);
         if (parts.size() != 2)
           fail(fmt::format("expected pairs to make a dict of, found {} values", parts.size()));
+        charge_scan(interpreter.budget(), parts[0]);
         content.set(parts[0], parts[1]);
       }
     }

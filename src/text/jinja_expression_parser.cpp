@@ -390,6 +390,8 @@ void ExpressionParser::parse_arguments(Expression* node) {
       if (at_operator(")")) break;
     }
     is_first = false;
+    if (arguments.positional.size() + arguments.named.size() >= kMaxArguments)
+      fail(fmt::format("expected at most {} arguments, found more", kMaxArguments));
     if (skip_operator("*")) {
       ensure(!arguments.spread && !arguments.spread_named);
       arguments.spread = checked(node, parse_expression());

@@ -127,8 +127,6 @@ Value filter_word_count(Interpreter& interpreter, const Value& input, const Argu
 
 Value filter_truncate(Interpreter& interpreter, const Value& input, const Arguments& arguments) {
   const Bound bound("truncate", arguments, {"length", "killwords", "end", "leeway"});
-  if (!input.is_string())
-    fail(fmt::format("truncate: expected a string, found '{}'", input.type_name()));
   const int64_t limit = bound.get_int(0, 255);
   const std::string end = bound.get_text(2, "...");
   const int64_t leeway = bound.has(3) && bound[3].is_none() ? 5 : bound.get_int(3, 5);
@@ -136,6 +134,8 @@ Value filter_truncate(Interpreter& interpreter, const Value& input, const Argume
   if (kept < 0 || leeway < 0) fail("truncate: expected length >= the end's length and leeway >= 0");
   Budget& budget = interpreter.budget();
   if (length(input) <= limit + std::min<int64_t>(leeway, INT32_MAX)) return input;
+  if (!input.is_string())
+    fail(fmt::format("truncate: expected a string, found '{}'", input.type_name()));
   const Value head = get_slice(budget, input, Value::none(), Value::integer(kept), Value::none());
   if (bound.get_bool(1, false)) return make_string(budget, head.as_string() + end);
   const auto parts = rsplit_on(head.as_string(), " ", 1);
@@ -292,10 +292,11 @@ Value filter_list(Interpreter& interpreter, const Value& input, const Arguments&
 
 Value filter_items(Interpreter&, const Value& input, const Arguments& arguments) {
   const Bound bound("items", arguments, {});
-  if (!input.is_undefined() && !input.is(Kind::kDict))
-    fail(fmt::format("items: expected a mapping, found '{}'", input.type_name()));
   return Value::iterator(input.depth() + 1, [input, at = size_t{0}](Value* item) mutable {
-    if (input.is_undefined() || at >= input.as_dict().size()) return false;
+    if (input.is_undefined()) return false;
+    if (!input.is(Kind::kDict))
+      fail(fmt::format("items: expected a mapping, found '{}'", input.type_name()));
+    if (at >= input.as_dict().size()) return false;
     const auto& [key, value] = input.as_dict().entries()[at++];
     *item = Value::tuple({key, value});
     return true;
@@ -305,6 +306,7 @@ Value filter_items(Interpreter&, const Value& input, const Arguments& arguments)
 Value filter_attr(Interpreter& interpreter, const Value& input, const Arguments& arguments) {
   const Bound bound("attr", arguments, {"name"}, 1);
   const std::string name = bound.get_text(0, "");
+  if (input.is_undefined()) fail(input.undefined_message());
   if (input.is(Kind::kLoop)) {
     if (auto found = input.as_loop().attribute(interpreter.budget(), input, name)) return *found;
   } else if (auto found = find_method(input, name)) {

@@ -8,17 +8,17 @@
 
 namespace kvasir::text::jinja {
 
-Value* Scope::find(std::string_view name) {
-  for (auto& [other, value] : variables)
-    if (other == name) return &value;
-  return nullptr;
+const Value* Scope::find(std::string_view name) const {
+  const auto found = variables.find(name);
+  return found == variables.end() ? nullptr : &found->second;
 }
 
 void Scope::set(std::string_view name, Value value) {
-  if (Value* found = find(name))
-    *found = std::move(value);
+  const auto found = variables.find(name);
+  if (found != variables.end())
+    found->second = std::move(value);
   else
-    variables.emplace_back(std::string(name), std::move(value));
+    variables.emplace(name, std::move(value));
 }
 
 // A scope, and one level of nesting, for as long as it lives.
@@ -194,18 +194,20 @@ void Interpreter::run_for_rounds(const Statement& statement, bool* any) {
       return false;
     };
   } else if (!iterable.is(Kind::kIterator)) {
+    charge_scan(budget_, iterable);
     size = length(iterable);
   }
   auto loop = std::make_shared<LoopObject>(std::move(source), size, iterable.depth() + 1);
   Value item;
   while (loop->advance(&item)) {
-    *any = true;
     budget_.step();
     const Enter enter(this, scope_);
     scope_->set("loop", Value::loop(loop));
     offset_ = statement.target.offset;
     assign(statement.target, item);
-    if (run_body(statement.body) == Flow::kBreak) break;
+    const Flow flow = run_body(statement.body);
+    if (flow == Flow::kBreak) break;
+    *any |= flow == Flow::kNormal;  // Jinja's `else` runs where no round came to its end
   }
 }
 
@@ -276,7 +278,7 @@ void Interpreter::assign_attribute(const Target& target, const Value& value) {
 }
 
 const Value* Interpreter::find_variable(std::string_view name) const {
-  for (Scope* scope = scope_.get(); scope != nullptr; scope = scope->parent.get())
+  for (const Scope* scope = scope_.get(); scope != nullptr; scope = scope->parent.get())
     if (const Value* found = scope->find(name)) return found;
   return variables_.find(name);
 }
@@ -356,6 +358,7 @@ Value Interpreter::evaluate_dict(const Expression& node) {
     const Value key = evaluate(*node.items[i]);
     Value value = evaluate(*node.items[i + 1]);
     budget_.charge(4 * sizeof(Value));
+    charge_scan(budget_, key);
     dict.set(key, std::move(value));
   }
   return Value::dict(std::move(dict));
@@ -399,6 +402,7 @@ Arguments Interpreter::evaluate_arguments(const CallArguments& nodes) {
       fail(fmt::format("expected a mapping behind **, found '{}'", named.type_name()));
     for (const auto& [key, value] : named.as_dict().entries()) {
       if (!key.is_string()) fail("keywords must be strings");
+      budget_.step(arguments.named.size() + 1);
       for (const auto& other : arguments.named)
         if (other.first == key.as_string())
           fail(fmt::format("the argument '{}' is given twice", key.as_string()));
@@ -421,6 +425,7 @@ Value Interpreter::call(const Value& callee, const Arguments& arguments) {
   if (callee.is_undefined()) fail(callee.undefined_message());
   if (!callee.is(Kind::kFunction))
     fail(fmt::format("'{}' object cannot be called", callee.type_name()));
+  charge_scan(budget_, arguments);
   return callee.as_function().call(*this, arguments);
 }
 
@@ -570,6 +575,8 @@ Value apply_filter(Interpreter& interpreter, std::string_view name, const Value&
   const Filter filter = find_filter(name);
   if (filter == nullptr) fail(fmt::format("no filter named '{}'", name));
   interpreter.budget().step();
+  charge_scan(interpreter.budget(), input);
+  charge_scan(interpreter.budget(), arguments);
   return filter(interpreter, input, arguments);
 }
 
@@ -578,6 +585,8 @@ bool apply_test(Interpreter& interpreter, std::string_view name, const Value& in
   const Test test = find_test(name);
   if (test == nullptr) fail(fmt::format("no test named '{}'", name));
   interpreter.budget().step();
+  charge_scan(interpreter.budget(), input);
+  charge_scan(interpreter.budget(), arguments);
   return test(interpreter, input, arguments);
 }
 

@@ -3,6 +3,7 @@
 
 #include <ctime>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -20,9 +21,9 @@ inline constexpr int kMaxCallDepth = 600;
 
 struct Scope {
   std::shared_ptr<Scope> parent;
-  std::vector<std::pair<std::string, Value>> variables;
+  std::map<std::string, Value, std::less<>> variables;
 
-  Value* find(std::string_view name);  // here, not in the parents
+  const Value* find(std::string_view name) const;  // here, not in the parents
   void set(std::string_view name, Value value);
 };
 

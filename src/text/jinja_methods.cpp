@@ -391,6 +391,7 @@ std::optional<Value> bind(const NamedMethod (&methods)[count], const Value& self
     function.depth = self.depth();
     function.call = [self, call = method.call](Interpreter& interpreter,
                                                const Arguments& arguments) {
+      charge_scan(interpreter.budget(), self);
       return call(interpreter, self, arguments);
     };
     return Value::function(std::move(function));

@@ -37,6 +37,7 @@ bool equal_sequences(Budget& budget, const SequenceObject& left, const SequenceO
 bool equal_dicts(Budget& budget, const DictObject& left, const DictObject& right, int depth) {
   if (left.size() != right.size()) return false;
   for (const auto& [key, value] : left.entries()) {
+    charge_scan(budget, key);
     const Value* other = right.find(key);
     if (other == nullptr || !equal_at(budget, value, *other, depth + 1)) return false;
   }
@@ -202,9 +203,12 @@ std::optional<int64_t> slice_index(const Value& value) {
   return value.as_int();
 }
 
-// The indices that a slice of `size` elements picks.
-std::vector<size_t> slice_indices(int64_t size, const Value& start, const Value& stop,
-                                  const Value& step) {
+struct Slice {
+  int64_t first, last, stride;  // from `first` on, `last` excluded
+};
+
+// What a slice of `size` elements picks.
+Slice make_slice(int64_t size, const Value& start, const Value& stop, const Value& step) {
   const int64_t stride = slice_index(step).value_or(1);
   if (stride == 0) fail("slice step cannot be zero");
   const int64_t lowest = stride < 0 ? -1 : 0, highest = stride < 0 ? size - 1 : size;
@@ -215,15 +219,49 @@ std::vector<size_t> slice_indices(int64_t size, const Value& start, const Value&
   };
   const int64_t first = clamp(slice_index(start), stride < 0 ? highest : lowest);
   const int64_t last = clamp(slice_index(stop), stride < 0 ? lowest : highest);
-  std::vector<size_t> indices;
-  for (int64_t at = first; stride > 0 ? at < last : at > last;) {
-    indices.push_back(static_cast<size_t>(at));
-    if (__builtin_add_overflow(at, stride, &at)) break;
+  return {first, last, stride};
+}
+
+// Calls pick(index) for each element of the slice.
+template <class Pick>
+void for_each_index(const Slice& slice, const Pick& pick) {
+  for (int64_t at = slice.first; slice.stride > 0 ? at < slice.last : at > slice.last;) {
+    pick(static_cast<size_t>(at));
+    if (__builtin_add_overflow(at, slice.stride, &at)) break;
   }
-  return indices;
+}
+
+// Where the character stands that is `count` characters behind the one at `from`.
+size_t char_offset(std::string_view text, size_t from, int64_t count) {
+  for (; count > 0 && from < text.size(); --count) next_char(text, &from);
+  return from;
+}
+
+std::string slice_text(Budget& budget, const std::string& text, const Value& start,
+                       const Value& stop, const Value& step) {
+  budget.charge(text.size());
+  const Slice slice = make_slice(static_cast<int64_t>(count_chars(text)), start, stop, step);
+  if (slice.stride == 1) {
+    const size_t begin = char_offset(text, 0, slice.first);
+    const size_t end = char_offset(text, begin, slice.last - slice.first);
+    return text.substr(begin, end - begin);
+  }
+  const auto characters = split_chars(text);
+  std::string picked;
+  for_each_index(slice, [&](size_t at) { picked += characters[at]; });
+  return picked;
 }
 
 }  // namespace
+
+void charge_scan(Budget& budget, const Value& value) {
+  if (value.is_string()) budget.charge(value.as_string().size());
+}
+
+void charge_scan(Budget& budget, const Arguments& arguments) {
+  for (const Value& value : arguments.positional) charge_scan(budget, value);
+  for (const auto& [name, value] : arguments.named) charge_scan(budget, value);
+}
 
 Value make_string(Budget& budget, std::string text, bool is_markup) {
   budget.charge(text.size());
@@ -276,6 +314,7 @@ bool contains(Budget& budget, const Value& container, const Value& item) {
       budget.charge(container.as_string().size());
       return find_text(container.as_string(), item.as_string()) != std::string::npos;
     case Kind::kDict:
+      charge_scan(budget, item);
       return container.as_dict().find(item) != nullptr;
     default: {
       Cursor cursor(container);
@@ -350,6 +389,7 @@ Value positive(const Value& value) {
 
 Value get_item(Budget& budget, const Value& object, const Value& key) {
   if (object.is_undefined()) fail(object.undefined_message());
+  charge_scan(budget, key);
   if (object.is(Kind::kDict)) {
     const bool is_hashable = !key.is(Kind::kDict) && (!key.is(Kind::kSequence) || key.is_tuple());
     if (is_hashable)
@@ -357,11 +397,15 @@ Value get_item(Budget& budget, const Value& object, const Value& key) {
   } else if (key.is_integral()) {
     const int64_t index = key.as_int();
     if (object.is_string()) {
-      budget.charge(object.as_string().size());
-      const auto characters = split_chars(object.as_string());
-      const int64_t at = index < 0 ? index + static_cast<int64_t>(characters.size()) : index;
-      if (at >= 0 && at < static_cast<int64_t>(characters.size()))
-        return Value::string(std::string(characters[static_cast<size_t>(at)]), object.is_markup());
+      charge_scan(budget, object);
+      const std::string& text = object.as_string();
+      const int64_t at = index < 0 ? index + static_cast<int64_t>(count_chars(text)) : index;
+      size_t end = at < 0 ? text.size() : char_offset(text, 0, at);
+      if (end < text.size()) {
+        const size_t begin = end;
+        next_char(text, &end);
+        return Value::string(text.substr(begin, end - begin), object.is_markup());
+      }
     } else if (object.is(Kind::kSequence) && object.as_sequence().type <= SequenceType::kRange) {
       const auto& items = object.as_sequence().items;
       const int64_t at = index < 0 ? index + static_cast<int64_t>(items.size()) : index;
@@ -391,20 +435,15 @@ Value get_slice(Budget& budget, const Value& object, const Value& start, const V
                 const Value& step) {
   if (object.is_undefined()) fail(object.undefined_message());
   if (object.is_string()) {
-    budget.charge(object.as_string().size());
-    const auto characters = split_chars(object.as_string());
-    std::string text;
-    for (const size_t at :
-         slice_indices(static_cast<int64_t>(characters.size()), start, stop, step))
-      text += characters[at];
-    return make_string(budget, std::move(text), object.is_markup());
+    return make_string(budget, slice_text(budget, object.as_string(), start, stop, step),
+                       object.is_markup());
   }
   if (object.is(Kind::kSequence) && object.as_sequence().type <= SequenceType::kRange) {
     const auto& items = object.as_sequence().items;
     budget.charge(items.size() * sizeof(Value));
     std::vector<Value> picked;
-    for (const size_t at : slice_indices(static_cast<int64_t>(items.size()), start, stop, step))
-      picked.push_back(items[at]);
+    for_each_index(make_slice(static_cast<int64_t>(items.size()), start, stop, step),
+                   [&](size_t at) { picked.push_back(items[at]); });
     const auto type = object.as_sequence().type;
     return Value::sequence(type == SequenceType::kTuple ? type : SequenceType::kList,
                            std::move(picked));
@@ -451,7 +490,7 @@ bool Cursor::next(Value* item) {
       if (at_ >= text.size()) return false;
       const size_t start = at_;
       next_char(text, &at_);
-      *item = Value::string(text.substr(start, at_ - start), source_.is_markup());
+      *item = Value::string(text.substr(start, at_ - start));
       return true;
     }
     case Kind::kSequence: {

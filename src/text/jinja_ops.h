@@ -60,6 +60,10 @@ class Cursor {
 bool is_iterable(const Value& value);
 std::vector<Value> to_vector(Budget& budget, const Value& value);
 
+// Before a value may be scanned, compared or hashed as a whole: charges a string's bytes.
+void charge_scan(Budget& budget, const Value& value);
+void charge_scan(Budget& budget, const Arguments& arguments);
+
 // Text, charged to the budget.
 Value make_string(Budget& budget, std::string text, bool is_markup = false);
 Value make_list(Budget& budget, std::vector<Value> items);

@@ -146,6 +146,8 @@ class TemplateParser : private ExpressionParser {
     while (!at_operator(")")) {
       if (!macro->parameters.empty()) expect_operator(",");
       const size_t offset = current().offset;
+      if (macro->parameters.size() >= kMaxArguments)
+        fail(fmt::format("expected at most {} parameters, found more", kMaxArguments));
       Parameter parameter{expect_name(), nullptr};
       if (skip_operator("="))
         parameter.default_value = parse_expression();

@@ -260,7 +260,10 @@ class PercentFormatter {
       if (at_ < format_.size()) convert(read_conversion());
       budget_.step();
     }
-    const bool takes_all = arguments_.is(Kind::kDict) || used_key_;
+    // Python asks whether the argument has subscripts.
+    const bool takes_all = arguments_.is(Kind::kDict) ||
+                           (arguments_.is(Kind::kSequence) && !arguments_.is_tuple()) ||
+                           arguments_.is_undefined() || used_key_;
     if (!takes_all && used_ < argument_count())
       fail("not all arguments were converted during string formatting");
     return std::move(out_);

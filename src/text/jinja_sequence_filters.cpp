@@ -3,7 +3,10 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <functional>
 #include <memory>
+#include <optional>
+#include <utility>
 
 #include "text/jinja_filter_tools.h"
 #include "text/jinja_interpreter.h"
@@ -185,13 +188,23 @@ Value filter_last(Interpreter& interpreter, const Value& input, const Arguments&
   return items.empty() ? Value::undefined("no last item, the sequence was empty") : items.back();
 }
 
-Value iterate_over(std::vector<Value> items, int depth) {
-  auto shared = std::make_shared<std::vector<Value>>(std::move(items));
-  return Value::iterator(depth, [shared, at = size_t{0}](Value* item) mutable {
-    if (at >= shared->size()) return false;
-    *item = (*shared)[at++];
-    return true;
-  });
+// The items that `make` gives when the first is asked for: Python's generators fail no sooner.
+Value iterate_over(int depth, std::function<std::vector<Value>()> make) {
+  auto items = std::make_shared<std::optional<std::vector<Value>>>();
+  return Value::iterator(depth,
+                         [items, make = std::move(make), at = size_t{0}](Value* item) mutable {
+                           if (!*items) *items = make();
+                           if (at >= (*items)->size()) return false;
+                           *item = (**items)[at++];
+                           return true;
+                         });
+}
+
+int depth_of(const Value& input, const Arguments& arguments) {
+  int depth = input.depth();
+  for (const Value& value : arguments.positional) depth = std::max(depth, value.depth());
+  for (const auto& [name, value] : arguments.named) depth = std::max(depth, value.depth());
+  return depth;
 }
 
 Value filter_reverse(Interpreter& interpreter, const Value& input, const Arguments& arguments) {
@@ -202,7 +215,7 @@ Value filter_reverse(Interpreter& interpreter, const Value& input, const Argumen
   std::vector<Value> items = to_vector(budget, input);
   std::reverse(items.begin(), items.end());
   if (input.is(Kind::kIterator)) return Value::list(std::move(items));
-  return iterate_over(std::move(items), input.depth());
+  return iterate_over(input.depth(), [items] { return items; });
 }
 
 Value filter_sum(Interpreter& interpreter, const Value& input, const Arguments& arguments) {
@@ -218,25 +231,29 @@ Value filter_sum(Interpreter& interpreter, const Value& input, const Arguments& 
   return total;
 }
 
-Value filter_unique(Interpreter& interpreter, const Value& input, const Arguments& arguments) {
-  const Bound bound("unique", arguments, {"case_sensitive", "attribute"});
-  Budget& budget = interpreter.budget();
+std::vector<Value> unique_items(Budget& budget, const Value& input, const Bound& bound) {
   const Path path = parse_path(bound.get(1, Value::none()));
   DictObject seen;
   std::vector<Value> items;
   for (const Value& item : to_vector(budget, input)) {
     const Value key =
         fold_case(budget, follow(budget, item, path, Value::none()), bound.get_bool(0, false));
+    charge_scan(budget, key);
     if (seen.find(key) != nullptr) continue;
     seen.set(key, Value::none());
     items.push_back(item);
   }
-  return iterate_over(std::move(items), input.depth());
+  return items;
 }
 
-Value filter_batch(Interpreter& interpreter, const Value& input, const Arguments& arguments) {
-  const Bound bound("batch", arguments, {"linecount", "fill_with"}, 1);
-  Budget& budget = interpreter.budget();
+Value filter_unique(Interpreter& interpreter, const Value& input, const Arguments& arguments) {
+  return iterate_over(depth_of(input, arguments), [&interpreter, input, arguments] {
+    return unique_items(interpreter.budget(), input,
+                        Bound("unique", arguments, {"case_sensitive", "attribute"}));
+  });
+}
+
+std::vector<Value> batch_rows(Budget& budget, const Value& input, const Bound& bound) {
   const int64_t size = bound.get_int(0, 1);
   std::vector<Value> rows, row;
   for (const Value& item : to_vector(budget, input)) {
@@ -244,26 +261,39 @@ Value filter_batch(Interpreter& interpreter, const Value& input, const Arguments
       rows.push_back(Value::list(std::exchange(row, {})));
     row.push_back(item);
   }
-  if (!row.empty()) {
-    const Value fill = bound.get(1, Value::none());
-    while (!fill.is_none() && static_cast<int64_t>(row.size()) < size) {
-      budget.step();
-      budget.charge(sizeof(Value));
-      row.push_back(fill);
-    }
-    rows.push_back(Value::list(std::move(row)));
+  if (row.empty()) return rows;
+  const Value fill = bound.get(1, Value::none());
+  while (!fill.is_none() && static_cast<int64_t>(row.size()) < size) {
+    budget.step();
+    budget.charge(sizeof(Value));
+    row.push_back(fill);
   }
-  return iterate_over(std::move(rows), input.depth() + 1);
+  rows.push_back(Value::list(std::move(row)));
+  return rows;
+}
+
+Value filter_batch(Interpreter& interpreter, const Value& input, const Arguments& arguments) {
+  return iterate_over(depth_of(input, arguments) + 1, [&interpreter, input, arguments] {
+    return batch_rows(interpreter.budget(), input,
+                      Bound("batch", arguments, {"linecount", "fill_with"}, 1));
+  });
 }
 
 // ---- element by element, as items are asked for ----
 
-int depth_of(const Value& input, const Arguments& arguments) {
-  int depth = input.depth();
-  for (const Value& value : arguments.positional) depth = std::max(depth, value.depth());
-  for (const auto& [name, value] : arguments.named) depth = std::max(depth, value.depth());
-  return depth;
-}
+// Walks over a value from when the first item is asked for.
+class LazyCursor {
+ public:
+  explicit LazyCursor(Value source) : source_(std::move(source)) {}
+  bool next(Value* item) {
+    if (!cursor_) cursor_.emplace(source_);
+    return cursor_->next(item);
+  }
+
+ private:
+  Value source_;
+  std::optional<Cursor> cursor_;
+};
 
 Value empty_iterator() {
   return Value::iterator(0, [](Value*) { return false; });
@@ -272,7 +302,7 @@ Value empty_iterator() {
 Value filter_map(Interpreter& interpreter, const Value& input, const Arguments& arguments) {
   if (!input.truthy()) return empty_iterator();
   const int depth = depth_of(input, arguments);
-  auto cursor = std::make_shared<Cursor>(input);
+  auto cursor = std::make_shared<LazyCursor>(input);
   if (arguments.positional.empty()) {
     const Bound bound("map", arguments, {"attribute", "default"});
     if (!bound.has(0)) fail("map: expected the name of a filter or attribute=...");
@@ -311,7 +341,7 @@ Value filter_select(Interpreter& interpreter, const Value& input, const Argument
     test = rest.positional[0].as_string();
     rest.positional.erase(rest.positional.begin());
   }
-  auto cursor = std::make_shared<Cursor>(input);
+  auto cursor = std::make_shared<LazyCursor>(input);
   return Value::iterator(depth, [&interpreter, cursor, path, test, rest](Value* item) {
     while (cursor->next(item)) {
       interpreter.budget().step();

@@ -299,19 +299,37 @@ std::string_view strip(std::string_view text, Side side,
 size_t find_text(std::string_view text, std::string_view needle, size_t from) {
   if (from > text.size()) return std::string_view::npos;
   if (needle.empty()) return from;
+  // Short ones cost a few comparisons a place at worst; long ones need memmem's linear time.
+  if (needle.size() <= 16) return text.find(needle, from);
   const void* found = memmem(text.data() + from, text.size() - from, needle.data(), needle.size());
   if (found == nullptr) return std::string_view::npos;
   return static_cast<size_t>(static_cast<const char*>(found) - text.data());
 }
 
+namespace {
+
+// Linear-time search from the end, in reversed copies.
+class ReverseFinder {
+ public:
+  // `needle` is not empty.
+  ReverseFinder(std::string_view text, std::string_view needle)
+      : text_(text.rbegin(), text.rend()), needle_(needle.rbegin(), needle.rend()) {}
+
+  // The last place in text[..end] where the needle stands; npos if none.
+  size_t find(size_t end) const {
+    const size_t found = find_text(text_, needle_, text_.size() - end);
+    if (found == std::string_view::npos) return found;
+    return text_.size() - found - needle_.size();
+  }
+
+ private:
+  std::string text_, needle_;
+};
+
+}  // namespace
+
 size_t rfind_text(std::string_view text, std::string_view needle) {
-  if (needle.empty()) return text.size();
-  size_t last = std::string_view::npos;
-  // Overlapping occurrences count; a step of one keeps them.
-  for (size_t at = find_text(text, needle); at != std::string_view::npos;
-       at = find_text(text, needle, at + 1))
-    last = at;
-  return last;
+  return needle.empty() ? text.size() : ReverseFinder(text, needle).find(text.size());
 }
 
 std::string replace_all(std::string_view text, std::string_view from, std::string_view to,
@@ -404,10 +422,11 @@ std::vector<std::string_view> split_on(std::string_view text, std::string_view s
 
 std::vector<std::string_view> rsplit_on(std::string_view text, std::string_view separator,
                                         int64_t max_splits) {
+  const ReverseFinder finder(text, separator);
   std::vector<std::string_view> parts;
   size_t end = text.size();
   while (max_splits < 0 || static_cast<int64_t>(parts.size()) < max_splits) {
-    const size_t at = text.substr(0, end).rfind(separator);
+    const size_t at = finder.find(end);
     if (at == std::string_view::npos) break;
     parts.push_back(text.substr(at + separator.size(), end - at - separator.size()));
     end = at;

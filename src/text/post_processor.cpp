@@ -39,13 +39,13 @@ void PostProcessor::append(const JsonNode& node, int depth) {
   for (size_t i = 0; i < count; ++i) {
     const JsonNode part = single.at(i);
     if (part.has("Sequence")) {
-      const std::string& id = part.at("Sequence").string("id");
+      const std::string id = part.at("Sequence").string("id");
       if (id != "A") part.malformed("the sequence \"A\" in the template of a single text");
       ++texts;
       parts.push_back({true, {}});
       continue;
     }
-    const std::string& name = part.at("SpecialToken").string("id");
+    const std::string name = part.at("SpecialToken").string("id");
     const JsonNode ids = node.at("special_tokens").at(name).at("ids");
     Part special{false, {}};
     for (size_t k = 0; k < ids.size(); ++k) {

@@ -250,8 +250,8 @@ TEST_F(BadInput, OutputsThatCannotBeWritten) {
 }
 
 TEST_F(BadInput, BenchGoesOnInItsOwnProgram) {
-  const bool is_there = std::filesystem::exists(
-      std::filesystem::path(KVASIR_PROGRAM).parent_path() / "kvasir-bench");
+  const bool is_there =
+      std::filesystem::exists(std::filesystem::path(KVASIR_PROGRAM).parent_path() / "kvasir-bench");
   const Words arguments{"bench", "tokenizer", "-m", folder(), "-d", "/no/such"};
   if (is_there)
     expect_error(arguments, 3, "/no/such: cannot open: No such file or directory");
@@ -282,11 +282,12 @@ TEST_F(BadInput, AnInterruptLeavesNoPartialFile) {
 }
 
 TEST_F(BadInput, AnInterruptStopsAnAnswer) {
-  Process process =
-      Process::start({"run", "-m", folder(), "-a", "Who?", "-n", "900", "--ignore-end", "--samples",
-                      "500", "--max-sequences", "1", "--temperature", "1"},
-                     KVASIR_PROGRAM);
-  ASSERT_TRUE(process.wait_for_err("[1.1]"));
+  // One after the other, so that the last is far away when the first is seen.
+  Words arguments{"run",  "-m",       folder(),          "-n", "900", "--ignore-end",
+                  "--as", "requests", "--max-sequences", "1"};
+  for (int i = 0; i < 300; ++i) arguments.insert(arguments.end(), {"-a", "Who?"});
+  Process process = Process::start(arguments, KVASIR_PROGRAM);
+  ASSERT_TRUE(process.wait_for_err("> Who?"));
   ::kill(process.pid, SIGINT);
   const Outcome outcome = process.finish();
   EXPECT_EQ(outcome.code, 130);

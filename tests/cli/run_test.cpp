@@ -81,6 +81,7 @@ TEST(Run, RequestsStandAloneAndRunSideBySide) {
   EXPECT_EQ(prompts.texts[1], "<B>It was a dark night.\n\n<U>Why?<A>");
   EXPECT_EQ(outcome.out, "29 tokens about Who?\n29 tokens about Why?\n") << "in order";
   EXPECT_EQ(fake::log().most_running, 2);
+  EXPECT_TRUE(outcome.err.starts_with("> Who?\n> Why?\n")) << outcome.err;
 }
 
 TEST(Run, DocumentRoleChoosesTheMessage) {

@@ -56,7 +56,8 @@ inline void hear(EventStream& stream, Heard& heard) {
 
 class Harness {
  public:
-  explicit Harness(int64_t blocks = 64) : kv(kGeometry, blocks), executor(kv) {
+  explicit Harness(int64_t blocks = 64)
+      : kv(kGeometry, blocks), executor(kv), pool_positions_(blocks * kv::kBlockTokens) {
     options.chunk_tokens = 64;
     options.step_tokens = 64;
     options.max_sequences = 8;
@@ -97,9 +98,8 @@ class Harness {
     hear(*streams_.at(id), heard_[id]);
     return heard_[id];
   }
-  int64_t positions() const {
-    return std::min(executor.positions, kv.stats().total_blocks * kv::kBlockTokens);
-  }
+  // Any thread.
+  int64_t positions() const { return std::min(executor.positions, pool_positions_); }
 
   // All samples of the request have ended as they must.
   void expect_answer(RequestId id) {
@@ -136,6 +136,7 @@ class Harness {
   double now = 100;
 
  private:
+  const int64_t pool_positions_;
   std::map<RequestId, std::shared_ptr<EventStream>> streams_;
   std::map<RequestId, Request> requests_;
   std::map<RequestId, Heard> heard_;

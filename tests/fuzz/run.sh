@@ -11,11 +11,12 @@ targets=("$@")
 [ ${#targets[@]} -eq 0 ] && targets=(safetensors tokenizer_json chat_template model_config)
 
 fuzz_one() {
-  local target=$1 found=$build/fuzz-corpus/$1 log=$build/fuzz-$1.log
+  local target=$1 found=$build/fuzz-corpus/$1 log=$build/fuzz-$1.log seeds=("$here/corpus/$1")
+  [ "$target" = chat_template ] && seeds+=("$here/../text/data/templates")
   mkdir -p "$found"
   if ! "$build/bin/${target}_fuzz" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=2048 \
     -max_len=16384 -dict="$here/$target.dict" -print_final_stats=1 -verbosity=1 \
-    -artifact_prefix="$build/$target-" "$found" "$here/corpus/$target" >"$log" 2>&1; then
+    -artifact_prefix="$build/$target-" "$found" "${seeds[@]}" >"$log" 2>&1; then
     echo "fuzz: $target failed; the end of $log:" >&2
     tail -n 40 "$log" >&2
     return 1

@@ -1,9 +1,10 @@
 #include "kernels/gemm/gemm.h"
 
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include <algorithm>
-#include <sstream>
+#include <span>
 
 #include "kernels/numeric.h"
 #include "kvasir/error.h"
@@ -198,6 +199,54 @@ TEST_P(GemmIsa, LargeGatesSaturateAndNanStaysInItsRow) {
   EXPECT_EQ(c[3], 0);
   EXPECT_FLOAT_EQ(c[4], 100);
   EXPECT_NEAR(c[5], -100 * std::exp(-50.0), 1e-25);
+}
+
+// A copy of some bytes whose last one is the last of a page, with no access to the next.
+class Guarded {
+ public:
+  explicit Guarded(std::span<const std::byte> bytes) {
+    const size_t page = static_cast<size_t>(::sysconf(_SC_PAGESIZE));
+    inside_ = (bytes.size() + page - 1) / page * page;
+    mapped_ = inside_ + page;
+    memory_ = static_cast<std::byte*>(
+        ::mmap(nullptr, mapped_, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+    ::mprotect(memory_ + inside_, page, PROT_NONE);
+    data_ = memory_ + inside_ - bytes.size();
+    std::copy(bytes.begin(), bytes.end(), data_);
+  }
+  ~Guarded() { ::munmap(memory_, mapped_); }
+  std::byte* data() const { return data_; }
+
+ private:
+  size_t inside_, mapped_;
+  std::byte* memory_;
+  std::byte* data_;
+};
+
+TEST_P(GemmIsa, ReadsAndWritesNothingBehindItsOperands) {
+  for (const DType dtype : {DType::kF32, DType::kBF16})
+    for (const int64_t k : {1, 31, 33, 96, 1027})
+      for (const int64_t m : {1, 5, 16, 17, 41, 64}) {
+        SCOPED_TRACE(std::to_string(m) + " rows, k = " + std::to_string(k));
+        Problem problem({m, 70, k, Epilogue::kStore, true}, dtype, GetParam());
+        const Matrix expected = problem.product(problem.pool);
+        const auto bytes = [](const std::byte* data, size_t count) {
+          return std::span<const std::byte>(data, count);
+        };
+        const size_t a_bytes = m * k * dtype_bytes(dtype);
+        const Guarded a(bytes(problem.a.data(), a_bytes)), weight(problem.packed),
+            bias(std::as_bytes(std::span(problem.bias))), c(bytes(expected.data(), m * 70 * 4));
+        std::fill(c.data(), c.data() + m * 70 * 4, std::byte{0});
+        run_gemm({.pool = problem.pool}, {.a = a.data(),
+                                          .a_row_stride = k,
+                                          .m = m,
+                                          .desc = problem.desc,
+                                          .weight = weight.data(),
+                                          .bias = reinterpret_cast<const float*>(bias.data()),
+                                          .c = c.data(),
+                                          .c_row_stride = 70});
+        ASSERT_EQ(std::memcmp(c.data(), expected.data(), m * 70 * 4), 0);
+      }
 }
 
 // `bytes` of address space, zero until written.

@@ -118,12 +118,10 @@ class AmxProduct {
   void run() {
     const int64_t tiles = whole_tiles_ + has_tail_;
     is_lone_ = tiles <= kLoneBlockTiles || pairs_ <= 1;
-    const int64_t step = is_lone_ ? tiles : kBlockTiles;
-    for (int64_t first = 0; first == 0 || first < tiles; first += step) {
-      Block block{.first = first, .end = first + step < tiles ? first + step : tiles};
-      block.is_last = block.end == tiles;
-      for (block.panel = 0; block.panel < tile_.panels; ++block.panel) run_block(block);
-    }
+    if (is_lone_)
+      run_lone(tiles);
+    else
+      run_blocks(tiles);
   }
 
  private:
@@ -151,23 +149,41 @@ class AmxProduct {
     }
   }
 
-  // Where the sums rest between blocks, half a panel passes by all rows and then the other, because
-  // half a block of a panel fits the L1 cache; otherwise both pass by the rows pair by pair, and
-  // the sums stay in the L1 cache until they are finished.
-  void run_block(const Block& block) {
-    if (is_lone_) {
-      for (int64_t pair = 0; pair < pairs_; ++pair)
-        for (int half = 0; half < 2; ++half) run_pair(block, pair, half, 2 * pair + half);
-    } else {
-      for (int half = 0; half < 2; ++half)
-        for (int64_t pair = 0; pair < pairs_; ++pair)
-          run_pair(block, pair, half, half * pairs_ + pair);
+  // Short k: 32 rows stay in the L1 cache while all panels pass by, and so do their sums until they
+  // are finished.
+  void run_lone(int64_t tiles) {
+    Block block{.end = tiles, .is_last = true};
+    for (int64_t pair = 0; pair < pairs_; ++pair)
+      for (block.panel = 0; block.panel < tile_.panels; ++block.panel)
+        for (int half = 0; half < 2; ++half) {
+          const int64_t turn = 2 * (pair * tile_.panels + block.panel) + half;
+          run_pair(block, pair, half, fetch(weights(tile_.panels, 0), turn, tiles));
+        }
+    for (block.panel = 0; block.panel < tile_.panels; ++block.panel) run_rest(block);
+  }
+
+  // Long k: half a panel of a block of k stays in the L1 cache while all rows pass by, and the sums
+  // rest in memory.
+  void run_blocks(int64_t tiles) {
+    for (int64_t first = 0; first < tiles; first += kBlockTiles) {
+      Block block{.first = first, .end = first + kBlockTiles < tiles ? first + kBlockTiles : tiles};
+      block.is_last = block.end == tiles;
+      for (block.panel = 0; block.panel < tile_.panels; ++block.panel) {
+        for (int half = 0; half < 2; ++half)
+          for (int64_t pair = 0; pair < pairs_; ++pair)
+            run_pair(block, pair, half, fetch_with_rows(block, half * pairs_ + pair));
+        run_rest(block);
+      }
     }
+  }
+
+  // The last rows, where they are 16 or fewer.
+  void run_rest(const Block& block) {
     if (pairs_ * kAmxRowsPerBlock < tile_.rows) run_single(block, pairs_ * kAmxRowsPerBlock);
   }
 
-  // The `turn`-th product of the block: 32 rows and half a panel.
-  void run_pair(const Block& block, int64_t pair, int half, int64_t turn) {
+  // 32 rows and half a panel.
+  void run_pair(const Block& block, int64_t pair, int half, const Fetch& next) {
     const int64_t row = pair * kAmxRowsPerBlock;
     const int64_t rows = rows_from(row);
     configure(kTileRows, static_cast<int>(rows) - kTileRows);
@@ -179,7 +195,7 @@ class AmxProduct {
     block.first == 0 ? zero_sums() : tiles.load();
     const int64_t offset = half * 2 * kTileBytesOfB;
     const Stretch main = stretch(block, row, offset);
-    multiply_pair(main, fetch_for(block, turn));
+    multiply_pair(main, next);
     if (block.is_last && has_tail_) multiply_pair(tail(block.panel, row, offset), {});
     tiles.store();
     if (block.is_last && half == 1) finish_rows(block.panel, row, rows, sums);
@@ -261,19 +277,24 @@ class AmxProduct {
             .tiles = 1};
   }
 
-  // All products of a block together fetch the weights that come next, and those of a block's
-  // panels together the rows' next block.
-  Fetch fetch_for(const Block& block, int64_t turn) const {
-    const std::byte* next = block.panel + 1 < tile_.panels ? weights(block.panel + 1, block.first)
-                            : block.is_last                ? weights(tile_.panels, 0)
-                                                           : weights(0, block.end);
+  // The part of the weights from `next` on that the `turn`-th stretch of `tiles` fetches: all pairs
+  // and halves of a panel together fetch as many weights as they read.
+  Fetch fetch(const std::byte* next, int64_t turn, int64_t tiles) const {
     const int64_t lines = (kTileStepBytes / kLine + 2 * pairs_ - 1) / (2 * pairs_);
+    return {.weights = next + turn * lines * kLine * tiles, .lines = static_cast<int>(lines)};
+  }
+  // The panels of a block together fetch the rows' next block as well.
+  Fetch fetch_with_rows(const Block& block, int64_t turn) const {
+    const std::byte* weights_next = block.panel + 1 < tile_.panels
+                                        ? weights(block.panel + 1, block.first)
+                                    : block.is_last ? weights(tile_.panels, 0)
+                                                    : weights(0, block.end);
+    Fetch next = fetch(weights_next, turn, block.end - block.first);
+    if (block.is_last) return next;
     const int64_t row = turn * kTileRows + block.panel * kFetchedRows;
-    return {.weights = next + turn * lines * kLine * (block.end - block.first),
-            .lines = static_cast<int>(lines),
-            .a = block.is_last ? nullptr
-                               : tile_.a + row * tile_.a_row_bytes + block.end * kTileBytesOfA,
-            .a_row_bytes = tile_.a_row_bytes};
+    next.a = tile_.a + row * tile_.a_row_bytes + block.end * kTileBytesOfA;
+    next.a_row_bytes = tile_.a_row_bytes;
+    return next;
   }
 
   // Of 32 rows, or of fewer at the end.

@@ -41,7 +41,7 @@ struct GemmTile {
   int64_t panel_bytes = 0;
   const float* bias = nullptr;     // of the first panel's first output, or null
   const float* up_bias = nullptr;  // kSiluMul: of the first output of up; null where bias is
-  std::byte* c = nullptr;       // first row, the first panel's first output
+  std::byte* c = nullptr;          // first row, the first panel's first output
   int64_t c_row_bytes = 0;
   int64_t columns = 0;  // outputs to store: up to 64 a panel, for kSiluMul up to 32
   Epilogue epilogue = Epilogue::kStore;
