@@ -99,12 +99,13 @@ bool BpeCache::find(std::string_view word, std::vector<TokenId>& out) const {
       return true;
     }
   }
-  if (word.empty() || word.size() > kLongBytes || long_.empty()) return false;
+  if (word.size() > kLongBytes || long_.empty()) return false;
   const uint64_t hash = hash_bytes(word);
   const LongEntry& entry = long_[hash >> (64 - kLongBits)];
   if (entry.hash != hash || entry.bytes != word.size()) return false;
   const char* stored = arena_.data() + entry.offset;
   if (std::memcmp(stored, word.data(), word.size()) != 0) return false;
+  if (entry.count == 0) return true;  // a word of a model without tokens
   const size_t before = out.size();
   out.resize(before + entry.count);
   std::memcpy(out.data() + before, stored + word.size(), entry.count * sizeof(TokenId));
