@@ -99,7 +99,7 @@ bool BpeCache::find(std::string_view word, std::vector<TokenId>& out) const {
       return true;
     }
   }
-  if (word.size() > kLongBytes || long_.empty()) return false;
+  if (word.empty() || word.size() > kLongBytes || long_.empty()) return false;
   const uint64_t hash = hash_bytes(word);
   const LongEntry& entry = long_[hash >> (64 - kLongBits)];
   if (entry.hash != hash || entry.bytes != word.size()) return false;

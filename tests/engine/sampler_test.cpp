@@ -86,7 +86,7 @@ std::vector<float> random_logits(std::mt19937_64& random, size_t size, double sc
 // Pearson's statistic of `count` draws at positions 0, 1, ...; classes expected fewer than five
 // times are taken together. The bound is five standard deviations of the statistic above its mean.
 void expect_distribution(const std::vector<float>& logits, const SamplingOptions& options,
-                         const History& history = {}, int64_t count = 40000) {
+                         const History& history = {}, int64_t count = 15000) {
   const std::vector<double> chances = reference(logits, options, history);
   Sampler sampler(options, 0, std::ssize(logits));
   sampler.add_prompt(history.prompt);
@@ -166,7 +166,7 @@ TEST_F(SamplerDistribution, Penalties) {
         options_.repetition_penalty = repetition;
         options_.presence_penalty = presence;
         options_.frequency_penalty = frequency;
-        expect_distribution(logits_, options_, history, 10000);
+        expect_distribution(logits_, options_, history, 4000);
       }
 }
 

@@ -6,7 +6,7 @@ set -uo pipefail
 seconds=${1:?usage: run.sh SECONDS [TARGET...]}
 shift
 here=$(cd "$(dirname "$0")" && pwd)
-build=${KVASIR_FUZZ_BUILD:-$here/../../build/fuzz}
+build=$here/../../build/fuzz
 targets=("$@")
 [ ${#targets[@]} -eq 0 ] && targets=(safetensors tokenizer_json chat_template model_config)
 
