@@ -80,8 +80,9 @@ std::string help_text(const CLI::App& app, int width) {
     if (std::find(groups.begin(), groups.end(), group) == groups.end()) groups.push_back(group);
   }
   // The unnamed group (--help) comes last.
-  std::stable_partition(groups.begin(), groups.end(),
-                        [](const std::string& group) { return group != "Options"; });
+  if (const auto unnamed = std::find(groups.begin(), groups.end(), "Options");
+      unnamed != groups.end())
+    std::rotate(unnamed, unnamed + 1, groups.end());
   text = fmt::format("kvasir {}: {}\n\nUsage: kvasir {} [OPTIONS]{}\n", app.get_name(),
                      app.get_description(), app.get_name(), positionals);
   if (!positional_rows.empty()) text += "\n";

@@ -39,7 +39,7 @@ struct AttentionArgs {
   float* lse = nullptr;      // [rows, q_heads] natural logarithm, or null
   PagePool pages;
   int q_heads = 0;
-  float scale = 0;     // usually 1 / sqrt(head_dim)
+  float scale = 0;     // positive; usually 1 / sqrt(head_dim)
   int64_t window = 0;  // 0 = unlimited
   std::span<const AttentionSpan> spans;
   // One result per row whatever the batch, the chunking and the number of threads: every span runs

@@ -1,6 +1,7 @@
 // bf16 pages where the CPU has matrix tiles: 16 rows x 32 elements of A times 32 x 16 of B in one
-// instruction. The tile unit works beside the vector units: while the softmax of one tile of query
-// rows runs, the scores of the next tile and the weighted sums of the one before are computed.
+// instruction. Scores, softmax and weighted sums of a few query rows follow one another while their
+// scores are in the L1 cache; the tile unit shares ports with the vector units, so that running
+// them side by side gains nothing.
 
 #include <immintrin.h>
 
@@ -146,7 +147,9 @@ uint64_t add_keys(const QueryBlock& queries, const KeyBlock& keys) {
   pack_keys<PairsOp>(queries, keys);
   pack_values<PairsOp>(queries, keys);
   configure_tiles();
-  Ahead ahead(keys, 2 * 64 * row_source_bytes<PairsOp>(queries.head_dim), queries.rows);
+  const int64_t page_bytes = 2 * 64 * row_source_bytes<PairsOp>(queries.head_dim);
+  const int64_t lines_a_row = kBlockKeys / 64 * page_bytes / 64 / queries.rows + 1;
+  NextBlock next(keys, page_bytes);
   uint64_t scored = 0;
   for (int64_t row = 0; row < queries.rows; row += kTileQueryRows) {
     const int64_t rest = queries.rows - row;
@@ -159,7 +162,7 @@ uint64_t add_keys(const QueryBlock& queries, const KeyBlock& keys) {
                     reinterpret_cast<float*>(queries.scratch.scores));
     while (!softmax.done()) {
       softmax.advance();
-      ahead.advance();
+      next.fetch(lines_a_row);
     }
     sum_rows(queries, geometry, tile);
   }
