@@ -13,8 +13,8 @@ namespace kvasir {
 #if defined(__x86_64__)
 namespace {
 
-// Tiles for bf16: the CPU has them (leaf 7: AMX-BF16 and AMX-TILE), and the system saves their state
-// for processes that ask for it.
+// Tiles for bf16: the CPU has them (leaf 7: AMX-BF16 and AMX-TILE), and the system saves their
+// state for processes that ask for it.
 bool may_use_tiles() {
   unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
   if (!__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx)) return false;

@@ -1,6 +1,6 @@
 #pragma once
-// One large anonymous memory mapping: zeroed, aligned, touched only as it is used, in huge pages where
-// the system has them.
+// One large anonymous memory mapping: zeroed, aligned, touched only as it is used, in huge pages
+// where the system has them.
 
 #include <cstddef>
 #include <cstdint>

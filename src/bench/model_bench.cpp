@@ -87,11 +87,13 @@ void ModelBench::decode(int64_t position, int64_t steps) {
 }
 
 double ModelBench::prefill_flops(int64_t tokens) const {
-  const double rows = static_cast<double>(tokens), hidden = static_cast<double>(config_.hidden_size);
+  const double rows = static_cast<double>(tokens),
+               hidden = static_cast<double>(config_.hidden_size);
   const double q_size = static_cast<double>(config_.num_q_heads * config_.head_dim);
   const double kv_size = static_cast<double>(config_.num_kv_heads * config_.head_dim);
   const double kv = 2 * hidden * 2 * kv_size;
-  const double rest = 2 * (2 * hidden * q_size + 3 * hidden * static_cast<double>(config_.intermediate_size));
+  const double rest =
+      2 * (2 * hidden * q_size + 3 * hidden * static_cast<double>(config_.intermediate_size));
   const double attention = 4 * q_size * rows * (rows + 1) / 2;
   const double whole_layers = static_cast<double>(config_.num_layers - 1);
   // The last layer computes every row's keys and values, and everything else for the last row.

@@ -17,9 +17,9 @@ using Json = nlohmann::json;
 const std::string kModel = "models/bootstrap-16m";
 const std::string kBook = "examples/frankenstein.txt";
 // What is planted in the book (examples/README.md).
-const std::map<std::string, std::string> kNeedles = {
-    {"harvest", "963916"}, {"lantern", "281718"}, {"orchid", "808122"},
-    {"granite", "103587"}, {"velvet", "146692"},  {"compass", "804771"}};
+const std::map<std::string, std::string> kNeedles = {{"harvest", "963916"}, {"lantern", "281718"},
+                                                     {"orchid", "808122"},  {"granite", "103587"},
+                                                     {"velvet", "146692"},  {"compass", "804771"}};
 
 std::vector<Json> lines(const std::string& text) {
   std::vector<Json> objects;
@@ -107,8 +107,7 @@ TEST(ProgramFull, ScoreOfTheBookIsThatOfTheModelCard) {
   std::ofstream(part) << text;
   std::map<std::string, double> nll;
   for (const std::string dtype : {"f32", "auto"}) {
-    const Outcome outcome =
-        run({"score", "--model", kModel, part, "--dtype", dtype, "--json"});
+    const Outcome outcome = run({"score", "--model", kModel, part, "--dtype", dtype, "--json"});
     ASSERT_EQ(outcome.code, 0) << outcome.err;
     nll[dtype] = Json::parse(outcome.out)["nats_per_token"];
   }

@@ -5,9 +5,8 @@
 namespace kvasir::kernels {
 namespace {
 
-#include "kernels/simd_avx512.inc"
-
 #include "kernels/rms_norm/rms_norm_kernel.inc"
+#include "kernels/simd_avx512.inc"
 
 }  // namespace
 

@@ -28,9 +28,9 @@ void check(const RopeWriteArgs& args) {
     if (!condition) throw Error(ErrorCode::kInvalidArgument, message, "run_rope_write");
   };
   require(args.pages.dtype != DType::kF16, "expected pages in f32 or bf16, found f16");
-  require(args.rotary_dim >= 0 && args.rotary_dim % 2 == 0 &&
-              args.rotary_dim <= args.pages.head_dim,
-          "expected an even rotary_dim of at most head_dim");
+  require(
+      args.rotary_dim >= 0 && args.rotary_dim % 2 == 0 && args.rotary_dim <= args.pages.head_dim,
+      "expected an even rotary_dim of at most head_dim");
   require(args.q_heads == 0 || args.q_out, "expected q_out where there are query heads");
   require(!args.has_kv || (args.pages.base && args.slot_page && args.slot_row),
           "expected pages and slots where there are keys and values");
@@ -43,8 +43,7 @@ void run(const CpuContext& context, const RopeWriteArgs& args, RopeWriteFunction
   const int64_t head_dim = args.pages.head_dim;
   const int64_t row_elements = (args.q_heads + 2 * kv_heads) * head_dim;
   const int64_t head_bytes = head_dim * static_cast<int64_t>(dtype_bytes(args.pages.dtype));
-  const int64_t tasks =
-      std::clamp<int64_t>(args.rows * row_elements / kTaskElements, 1, args.rows);
+  const int64_t tasks = std::clamp<int64_t>(args.rows * row_elements / kTaskElements, 1, args.rows);
   context.pool.parallel(tasks, [&](int64_t task, int) {
     if (context.cancelled()) return;
     for (int64_t row = args.rows * task / tasks; row < args.rows * (task + 1) / tasks; ++row) {

@@ -30,8 +30,7 @@ struct RopeWriteArgs {
   const uint8_t* slot_row = nullptr;    // [rows] row inside the page, 0..63
 };
 
-void run_rope_write(const CpuContext& context, const RopeWriteArgs& args,
-                    Isa at_most = kEveryIsa);
+void run_rope_write(const CpuContext& context, const RopeWriteArgs& args, Isa at_most = kEveryIsa);
 void run_rope_write_reference(const CpuContext& context, const RopeWriteArgs& args);
 
 }  // namespace kvasir::kernels

@@ -19,9 +19,9 @@ struct RopeWriteRow {
   float norm_eps = 0;
   DType dtype = DType::kBF16;
   std::byte* q_out = nullptr;
-  std::byte* k_out = nullptr;       // this row of K of KV head 0; V lies kv_offset behind it
-  int64_t kv_offset = 0;            // bytes
-  int64_t kv_head_bytes = 0;        // from KV head to KV head
+  std::byte* k_out = nullptr;  // this row of K of KV head 0; V lies kv_offset behind it
+  int64_t kv_offset = 0;       // bytes
+  int64_t kv_head_bytes = 0;   // from KV head to KV head
 };
 
 using RopeWriteFunction = void (*)(const RopeWriteRow& row);
