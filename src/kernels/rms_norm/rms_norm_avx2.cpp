@@ -5,8 +5,10 @@
 namespace kvasir::kernels {
 namespace {
 
-#include "kernels/rms_norm/rms_norm_kernel.inc"
+// clang-format off: the second uses the first
 #include "kernels/simd_avx2.inc"
+#include "kernels/rms_norm/rms_norm_kernel.inc"
+// clang-format on
 
 }  // namespace
 
