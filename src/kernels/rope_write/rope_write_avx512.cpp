@@ -5,8 +5,10 @@
 namespace kvasir::kernels {
 namespace {
 
-#include "kernels/rope_write/rope_write_kernel.inc"
+// clang-format off: the second uses the first
 #include "kernels/simd_avx512.inc"
+#include "kernels/rope_write/rope_write_kernel.inc"
+// clang-format on
 
 }  // namespace
 
