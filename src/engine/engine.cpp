@@ -11,6 +11,7 @@
 #include "engine/load_model.h"
 #include "engine/loop.h"
 #include "engine/scorer.h"
+#include "engine/stages.h"
 #include "text/chat_template.h"
 #include "text/tokenizer.h"
 
@@ -35,15 +36,6 @@ class NoText final : public engine::Detokenizer {
   std::string push(TokenId) override { return {}; }
   std::string finish() override { return {}; }
 };
-
-// Stands for the model in prefix hashes: two engines never exchange pages, so the folder and the
-// number format say enough.
-kv::Domain model_domain(const engine::ResolvedModel& model) {
-  uint64_t hash = 1469598103934665603ull;
-  for (const char letter : model.info.path + "|" + model.info.dtype)
-    hash = (hash ^ static_cast<unsigned char>(letter)) * 1099511628211ull;
-  return hash;
-}
 
 }  // namespace
 
@@ -120,7 +112,7 @@ void Engine::Impl::start_loop() {
   settings.max_sequences = options.max_sequences;
   settings.deterministic = options.deterministic;
   settings.end_tokens = model.info.end_tokens;
-  settings.domain = model_domain(model);
+  settings.domain = engine::model_domain(model.info.path, model.info.dtype);
   if (model.config.rope.scaling == formats::RopeScaling::kDynamic)
     settings.dynamic_rope_from = model.config.max_positions;
   if (tokenizer)

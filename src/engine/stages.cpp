@@ -39,6 +39,9 @@ Result<void> check_needs(const Method& method, std::string_view stage, const Sta
                fmt::format("--{}", stage));
 }
 
+// FNV-1a.
+constexpr uint64_t kHashStart = 14695981039346656037ull;
+
 void mix(uint64_t& hash, std::string_view text) {
   for (const char letter : text)
     hash = (hash ^ static_cast<unsigned char>(letter)) * 1099511628211ull;
@@ -81,8 +84,15 @@ Result<void> check_stages(const StageChoice& stages, const StageNeeds& needs,
   return {};
 }
 
+kv::Domain model_domain(std::string_view folder, std::string_view dtype) {
+  uint64_t hash = kHashStart;
+  mix(hash, folder);
+  mix(hash, dtype);
+  return hash;
+}
+
 kv::Domain stage_domain(kv::Domain model, const StageChoice& stages) {
-  uint64_t hash = model ^ 14695981039346656037ull;
+  uint64_t hash = model ^ kHashStart;
   mix(hash, stages.prefill);
   mix(hash, stages.compress);
   return hash;

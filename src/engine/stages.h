@@ -3,6 +3,7 @@
 // kept apart.
 
 #include <span>
+#include <string_view>
 
 #include "base/method.h"
 #include "base/result.h"
@@ -29,6 +30,10 @@ StageTables stage_tables();  // those of this build
 // that no test runs.
 Result<void> check_stages(const StageChoice& stages, const StageNeeds& needs,
                           const StageTables& tables = stage_tables());
+
+// Stands for the model in prefix hashes: two engines never exchange pages, so the folder and the
+// number format say enough.
+kv::Domain model_domain(std::string_view folder, std::string_view dtype);
 
 // The prefix-cache domain of KV that these stages write: `model` mixed with the methods and options
 // that change its bytes. Retrieval reads KV and leaves it as it is.
