@@ -14,19 +14,21 @@
 namespace kvasir::kernels {
 namespace {
 
+constexpr int kBlockKeys = 128;
+
 #include "kernels/paged_attention/paged_attention_avx512.inc"
 #include "kernels/paged_attention/paged_attention_pairs.inc"
 #include "kernels/paged_attention/paged_attention_tiles.inc"
 
-constexpr int kSlotRows = 16;       // query heads that are worked on together
-constexpr int kFewRows = 4;         // up to so many take scores of 16 bytes a key
+constexpr int kSlotRows = 16;  // query heads that are worked on together
+constexpr int kFewRows = 4;    // up to so many take scores of 16 bytes a key
 #ifndef F1
 #define F1 16
 #define F2 16
 #define F3 16
 #define F4 16
 #endif
-constexpr int kScoreFetch = F1, kSoftFetch = F2, kPackFetch = F3, kSumFetch=F4;
+constexpr int kScoreFetch = F1, kSoftFetch = F2, kPackFetch = F3, kSumFetch = F4;
 #ifndef GA
 #define GA 2
 #endif
@@ -40,7 +42,7 @@ void configure_tiles(int64_t rows) {
   for (int tile : {0, 1, 4})
     config.row_bytes[tile] = static_cast<uint16_t>((rows <= kFewRows ? kFewRows : kSlotRows) * 4);
   for (int tile : {5, 6, 7}) config.rows[tile] = static_cast<uint8_t>(rows);
-  _tile_loadconfig(&config);
+  load_config(config);
 }
 
 // Packs query heads as B operands: every 16 x 16 block of pairs of the packed queries transposed.
@@ -66,8 +68,7 @@ inline void turn_few(const float* x, float* scores) {
   // Key 4 v + l has come to lane 4 l + v.
   const __m512i order = _mm512_set_epi32(15, 11, 7, 3, 14, 10, 6, 2, 13, 9, 5, 1, 12, 8, 4, 0);
   const auto put = [&](int row, __m512d v) {
-    store(scores + row * (kScoreRowBytes / 4),
-          _mm512_permutexvar_ps(order, _mm512_castpd_ps(v)));
+    store(scores + row * (kScoreRowBytes / 4), _mm512_permutexvar_ps(order, _mm512_castpd_ps(v)));
   };
   put(0, _mm512_unpacklo_pd(low_ab, low_cd));
   put(1, _mm512_unpackhi_pd(low_ab, low_cd));
@@ -224,6 +225,6 @@ void finish_decode(const QueryBlock& queries, const AttentionOutput* output) {
 
 }  // namespace
 
-const AttentionKernel kDecodeBf16Amx = {begin_decode, decode_keys, finish_decode};
+const AttentionKernel kDecodeBf16Amx = {begin_decode, decode_keys, finish_decode, kBlockKeys};
 
 }  // namespace kvasir::kernels
