@@ -31,6 +31,7 @@ struct AttentionShape {
   int64_t q_row_gap = 0;       // elements between rows of q beyond the dense stride
   int64_t page_gap_bytes = 0;  // between pages
   float query_scale = 1;       // larger: peaked weights and maxima that rise often
+  float key_growth = 0;        // of the keys' size a position: maxima that rise without end
   uint32_t seed = 1;
 };
 
@@ -171,7 +172,8 @@ class AttentionProblem {
         fill(random,
              pool_.get() + table[position / kPageTokens] * page_bytes_ +
                  (piece * kPageTokens + position % kPageTokens) * row_bytes,
-             shape_.head_dim, 1);
+             shape_.head_dim,
+             piece % 2 == 0 ? 1 + shape_.key_growth * static_cast<float>(position) : 1);
   }
 
   AttentionShape shape_;
