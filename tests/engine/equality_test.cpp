@@ -96,10 +96,12 @@ TEST_P(Equality, BatchedIsAlone) {
       span.page_tables.push_back(model_->kv->page_table(sequences[i], layer).data());
     step.spans.push_back(span);
   }
-  const StepResult result = model_->executor->run(step).value();
+  model_->executor->run(step).value();
   std::vector<std::vector<float>> batched;
-  for (const SpanResult& span : result.spans)
-    batched.emplace_back(span.logits.begin(), span.logits.end());
+  for (size_t i = 0; i < step.spans.size(); ++i) {
+    const std::span<const float> logits = model_->executor->logits(i);
+    batched.emplace_back(logits.begin(), logits.end());
+  }
   for (const auto sequence : sequences) model_->kv->release(sequence, false);
   for (size_t i = 0; i < before.size(); ++i) {
     std::vector<TokenId> all = before[i];
@@ -150,6 +152,37 @@ TEST_P(Equality, ForkIsCopy) {
     const std::vector<float> expected = whole(all);
     expect_equal(logits, std::span(expected).last(TinyModel::kVocab), "fork");
   }
+}
+
+// Tokens chosen by the executor, all of a step at once, are those that each sampler alone chooses
+// from the span's last row.
+TEST_P(Equality, SampledTogetherIsAlone) {
+  const auto sequence = model_->open();
+  const std::vector<float> rows = run(sequence, random_tokens(5, 40));
+  const auto last = std::span<const float>(rows).last(TinyModel::kVocab);
+  std::vector<Sampler> together, alone;
+  for (int i = 0; i < 9; ++i) {
+    const SamplingOptions options{.temperature = 0.5 * (i % 3),
+                                  .top_p = i % 2 ? 0.8 : 1,
+                                  .repetition_penalty = i > 5 ? 1.3 : 1,
+                                  .seed = 11};
+    together.emplace_back(options, i, TinyModel::kVocab);
+    together.back().add_prompt(random_tokens(20, 41));
+  }
+  alone = together;
+  std::vector<Draw> draws;
+  for (int i = 0; i < 9; ++i)
+    draws.push_back({.span = 0, .sampler = &together[i], .position = 5 + i, .top = i % 4 - 1});
+  const auto chosen = model_->executor->sample(draws);
+  ASSERT_EQ(chosen.size(), draws.size());
+  for (int i = 0; i < 9; ++i) {
+    const SampleResult expected = alone[i].sample(last, 5 + i, i % 4 - 1).value();
+    const SampleResult& found = chosen[i].value();
+    EXPECT_EQ(found.token, expected.token);
+    EXPECT_EQ(found.logprob, expected.logprob);
+    EXPECT_EQ(found.top_logprobs.size(), expected.top_logprobs.size());
+  }
+  model_->kv->release(sequence, false);
 }
 
 TEST_P(Equality, CancelledStepRunsAgain) {

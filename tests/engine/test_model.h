@@ -50,10 +50,10 @@ class TestModel {
                   .logits = StepSpan::Logits::kAll};
     for (int layer = 0; layer < kv->geometry().layers; ++layer)
       span.page_tables.push_back(kv->page_table(sequence, layer).data());
-    const StepResult result =
-        executor->run({.spans = {span}, .deterministic = deterministic, .cancel = nullptr}).value();
+    executor->run({.spans = {span}, .deterministic = deterministic, .cancel = nullptr}).value();
     kv->commit(sequence, tokens);
-    return {result.spans[0].logits.begin(), result.spans[0].logits.end()};
+    const std::span<const float> logits = executor->logits(0);
+    return {logits.begin(), logits.end()};
   }
 
   kv::SequenceId open() { return kv->open(next_domain_++, std::vector<TokenId>{0}); }
