@@ -36,7 +36,7 @@ endif()
 # kvasir_cuda_room(<name> [DEPENDS <rooms and libraries>...])
 #
 # The static library kvasir_<name>_cuda from every .cu and every *_cuda.cpp under src/<name>, and, from
-# every *_gpu_test.cpp under tests/<name>, the test program <name>_gpu_tests (label `gpu`).
+# every *_gpu_test.cpp and .cu under tests/<name>, the test program <name>_gpu_tests (label `gpu`).
 # A file whose name ends in _sm90 is compiled for Hopper alone; every other one for Hopper and, as PTX,
 # for whatever runs code of compute capability 8.0.
 function(kvasir_cuda_room name)
@@ -49,7 +49,9 @@ function(kvasir_cuda_room name)
     ${CMAKE_SOURCE_DIR}/include ${CMAKE_CUDA_TOOLKIT_INCLUDE_DIRECTORIES})
   target_link_libraries(kvasir_${name}_cuda PUBLIC ${ARG_DEPENDS} ${KVASIR_CUDART} Threads::Threads
     ${CMAKE_DL_LIBS} rt)
-  foreach(source IN LISTS sources)
+  file(GLOB_RECURSE tests CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/tests/${name}/*_gpu_test.cpp)
+  file(GLOB_RECURSE test_kernels CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/tests/${name}/*.cu)
+  foreach(source IN LISTS sources test_kernels)
     if(source MATCHES "_sm90\\.cu$")
       set_source_files_properties(${source} PROPERTIES COMPILE_OPTIONS
         "-gencode=arch=compute_90a,code=sm_90a")
@@ -59,11 +61,10 @@ function(kvasir_cuda_room name)
     endif()
   endforeach()
 
-  file(GLOB_RECURSE tests CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/tests/${name}/*_gpu_test.cpp)
   if(NOT KVASIR_TESTS OR NOT tests)
     return()
   endif()
-  add_executable(${name}_gpu_tests ${tests})
+  add_executable(${name}_gpu_tests ${tests} ${test_kernels})
   kvasir_cuda_options(${name}_gpu_tests)
   target_include_directories(${name}_gpu_tests PRIVATE ${CMAKE_SOURCE_DIR}/tests)
   target_link_libraries(${name}_gpu_tests PRIVATE kvasir_${name}_cuda GTest::gtest_main)
