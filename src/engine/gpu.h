@@ -1,6 +1,7 @@
 #pragma once
 // What planning a model for a GPU needs to know; in builds without CUDA, that there is none.
 
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -17,6 +18,9 @@ namespace kvasir::engine {
 Result<cuda::Device> open_gpu(int index);
 // How many there are; 0 where this build has no CUDA.
 int gpu_count();
+
+// Why the kernels do not run this model; none = they do.
+std::optional<Error> gpu_shape_refusal(const formats::ModelConfig& config);
 
 // Bytes on the device: of the weights, and of an executor with a pool of at most `blocks`.
 int64_t gpu_weight_bytes(const formats::ModelConfig& config);

@@ -1,4 +1,5 @@
 #include <cuda_runtime_api.h>
+#include <fmt/format.h>
 
 #include "engine/executor_cuda.h"
 #include "engine/gpu.h"
@@ -15,6 +16,22 @@ Result<cuda::Device> open_gpu(int index) {
 int gpu_count() {
   int count = 0;
   return cudaGetDeviceCount(&count) == cudaSuccess ? count : 0;
+}
+
+std::optional<Error> gpu_shape_refusal(const formats::ModelConfig& config) {
+  const auto refuse = [](const char* name, const char* expected, int64_t found) {
+    return Error(ErrorCode::kUnsupported,
+                 fmt::format("expected a {} that is {} on the GPU, found {}; use --device cpu",
+                             name, expected, found),
+                 "config.json");
+  };
+  if (config.head_dim % 16 != 0 || config.head_dim > 256)
+    return refuse("head_dim", "a multiple of 16 up to 256", config.head_dim);
+  if (config.hidden_size % 8 != 0)
+    return refuse("hidden_size", "a multiple of 8", config.hidden_size);
+  if (config.intermediate_size % 8 != 0)
+    return refuse("intermediate_size", "a multiple of 8", config.intermediate_size);
+  return std::nullopt;
 }
 
 int64_t gpu_weight_bytes(const formats::ModelConfig& config) {

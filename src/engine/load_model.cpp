@@ -245,6 +245,8 @@ ResolvedModel resolve_model(const EngineOptions& options) {
   models::find_family(model.config);
   std::string note;
   model.gpu = resolve_device(options.device, note);
+  if (model.gpu)
+    if (const auto refusal = gpu_shape_refusal(model.config)) throw *refusal;
   model.isa = best_isa();
   model.dtype = model.gpu ? resolve_gpu_dtype(options.dtype, model.config)
                           : resolve_dtype(options.dtype, model.isa);

@@ -15,6 +15,8 @@ Result<cuda::Device> open_gpu(int) {
 
 int gpu_count() { return 0; }
 
+std::optional<Error> gpu_shape_refusal(const formats::ModelConfig&) { return std::nullopt; }
+
 int64_t gpu_weight_bytes(const formats::ModelConfig&) { return 0; }
 
 int64_t gpu_executor_bytes(const cuda::Device&, const formats::ModelConfig&, DType,
