@@ -132,7 +132,7 @@ void add_model(Adder& add, EngineOptions& engine) {
            [&engine](const std::string& value) { engine.model = value; });
 }
 
-void add_engine(Adder& add, EngineOptions& engine) {
+void add_device(Adder& add, EngineOptions& engine) {
   add.text("--device", "auto|cpu|cuda[:N]",
            "where the model runs (default: auto, the first GPU where there is one)",
            [&engine](const std::string& value) {
@@ -140,6 +140,10 @@ void add_engine(Adder& add, EngineOptions& engine) {
              engine.device =
                  is_numbered ? value : choose("--device", value, split_choices("auto|cpu|cuda"));
            });
+}
+
+void add_engine(Adder& add, EngineOptions& engine) {
+  add_device(add, engine);
   add.text("--gpu-memory", "SHARE", "share of the GPU's memory to plan with (default: 0.9)",
            [&engine](const std::string& value) {
              engine.gpu_memory = parse_number(value, "--gpu-memory");
@@ -314,10 +318,11 @@ void add_bench(CLI::App& app, Options& options) {
     bench.what = choose("bench", v, split_choices("prefill|decode|tokenizer|load"));
   });
   add_model(add, options.engine);
+  add_device(add, options.engine);
   add.integer("--threads", "CPU threads (default: all that the process may use)",
               options.engine.threads, 1, kMostThreads);
   add.group("Measurement");
-  add.choice("--shape", "1b", "a 1B Llama shape with random weights instead of the model",
+  add.choice("--shape", "1b|8b", "a 1B or 8B Llama shape with random weights instead of the model",
              bench.shape);
   add.text("--lengths", "N,...", "tokens, apart by commas (default: a sweep)",
            [&bench](const std::string& value) {

@@ -1,6 +1,7 @@
 #pragma once
 // A model's weights on a device, and executors over them.
 
+#include <functional>
 #include <memory>
 
 #include "base/thread_pool.h"
@@ -8,6 +9,7 @@
 #include "engine/executor.h"
 #include "engine/load_model.h"
 #include "kv/kv_manager.h"
+#include "models/weight_source.h"
 
 namespace kvasir::engine {
 
@@ -21,10 +23,17 @@ class Backend {
                                                   const models::CpuScratchOptions& scratch) = 0;
 };
 
-// Read and place the weights. `pool` outlives the backend. Throw Error as Engine::load does.
-std::unique_ptr<Backend> load_cpu_backend(ThreadPool& pool, const EngineOptions& options,
-                                          const ResolvedModel& model);
-std::unique_ptr<Backend> load_gpu_backend(ThreadPool& pool, const EngineOptions& options,
-                                          const ResolvedModel& model);
+// Bytes done, bytes in all; may be null.
+using LoadProgress = std::function<void(int64_t, int64_t)>;
+
+// Reads and places the weights where `model` says. `pool` outlives the backend. Throws Error as
+// Engine::load does.
+std::unique_ptr<Backend> load_backend(ThreadPool& pool, const ResolvedModel& model,
+                                      std::shared_ptr<models::WeightSource> source,
+                                      const LoadProgress& on_progress = nullptr);
+// The half of it for GPUs.
+std::unique_ptr<Backend> load_gpu_backend(ThreadPool& pool, const ResolvedModel& model,
+                                          models::WeightSource& source,
+                                          const LoadProgress& on_progress);
 
 }  // namespace kvasir::engine

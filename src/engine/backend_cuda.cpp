@@ -24,14 +24,13 @@ class DevicePageMemory final : public kv::PageMemory {
 
 class CudaBackend final : public Backend {
  public:
-  CudaBackend(ThreadPool& pool, const EngineOptions& options, const ResolvedModel& model)
+  CudaBackend(ThreadPool& pool, const ResolvedModel& model, models::WeightSource& source,
+              const LoadProgress& on_progress)
       : device_(*model.gpu) {
     KVASIR_CUDA(cudaSetDevice(device_.index));
     KVASIR_CUDA(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking));
-    models::FileWeights source(formats::WeightFiles::open(options.model).value());
-    weights_ =
-        models::load_cuda_weights(pool, model.config, source,
-                                  {.dtype = model.dtype, .on_progress = options.on_load_progress});
+    weights_ = models::load_cuda_weights(pool, model.config, source,
+                                         {.dtype = model.dtype, .on_progress = on_progress});
   }
   ~CudaBackend() override { cudaStreamDestroy(stream_); }
 
@@ -57,9 +56,10 @@ class CudaBackend final : public Backend {
 
 }  // namespace
 
-std::unique_ptr<Backend> load_gpu_backend(ThreadPool& pool, const EngineOptions& options,
-                                          const ResolvedModel& model) {
-  return std::make_unique<CudaBackend>(pool, options, model);
+std::unique_ptr<Backend> load_gpu_backend(ThreadPool& pool, const ResolvedModel& model,
+                                          models::WeightSource& source,
+                                          const LoadProgress& on_progress) {
+  return std::make_unique<CudaBackend>(pool, model, source, on_progress);
 }
 
 }  // namespace kvasir::engine

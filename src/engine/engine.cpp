@@ -157,8 +157,10 @@ std::unique_ptr<Engine> Engine::load(const EngineOptions& options) {
     throw chat.error();
 
   impl->pool = std::make_unique<ThreadPool>(impl->model.threads);
-  impl->backend = impl->model.gpu ? engine::load_gpu_backend(*impl->pool, options, impl->model)
-                                  : engine::load_cpu_backend(*impl->pool, options, impl->model);
+  impl->backend = engine::load_backend(
+      *impl->pool, impl->model,
+      std::make_shared<models::FileWeights>(formats::WeightFiles::open(options.model).value()),
+      options.on_load_progress);
   impl->model.info.load_seconds = std::chrono::duration<double>(Clock::now() - start).count();
   return std::unique_ptr<Engine>(new Engine(std::move(impl)));
 }

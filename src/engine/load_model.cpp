@@ -47,55 +47,6 @@ DType resolve_gpu_dtype(const std::string& name, const formats::ModelConfig& con
               fmt::format("expected auto, f32, bf16 or f16, found \"{}\"", name), "--dtype");
 }
 
-// The GPU that `name` asks for; none = the CPU. `note` says why "auto" left out one that is there.
-std::optional<cuda::Device> resolve_device(const std::string& name, std::string& note) {
-  if (name == "cpu") return std::nullopt;
-  if (name == "auto") {
-    if (gpu_count() == 0) return std::nullopt;
-    if (auto gpu = open_gpu(0))
-      return gpu.value();
-    else
-      note = std::string("the GPU is not used: ") + gpu.error().message();
-    return std::nullopt;
-  }
-  const auto expected = [&] {
-    return Error(ErrorCode::kInvalidArgument,
-                 fmt::format("expected auto, cpu, cuda or cuda:N, found \"{}\"", name), "--device");
-  };
-  if (!name.starts_with("cuda")) throw expected();
-  if (name == "cuda") return open_gpu(0).value();
-  std::string_view list(name);
-  list.remove_prefix(4);
-  if (!list.starts_with(':')) throw expected();
-  list.remove_prefix(1);
-  std::vector<int> indices;
-  while (true) {
-    const size_t comma = list.find(',');
-    const std::string_view part = list.substr(0, comma);
-    int index = 0;
-    const auto [end, status] = std::from_chars(part.data(), part.data() + part.size(), index);
-    if (status != std::errc{} || end != part.data() + part.size() || index < 0) throw expected();
-    indices.push_back(index);
-    if (comma == std::string_view::npos) break;
-    list.remove_prefix(comma + 1);
-  }
-  for (const int index : indices) {
-    const int count = gpu_count();
-    if (index >= count && count > 0 && indices.size() > 1)
-      throw Error(ErrorCode::kNotFound,
-                  fmt::format("expected {} GPUs ({}), found {} on this machine", indices.size(),
-                              name, count),
-                  "--device");
-  }
-  if (indices.size() > 1)
-    throw Error(ErrorCode::kUnsupported,
-                fmt::format("expected one GPU, found {} asked for; one engine runs on one GPU, "
-                            "name one with --device cuda:N",
-                            indices.size()),
-                "--device");
-  return open_gpu(indices.front()).value();
-}
-
 void check_range(const char* option, int64_t value, int64_t low, int64_t high) {
   if (value < low || value > high)
     throw Error(ErrorCode::kInvalidArgument,
@@ -228,6 +179,54 @@ void check_plan(const EngineOptions& options, const ResolvedModel& model) {
 }
 
 }  // namespace
+
+std::optional<cuda::Device> resolve_device(const std::string& name, std::string& note) {
+  if (name == "cpu") return std::nullopt;
+  if (name == "auto") {
+    if (gpu_count() == 0) return std::nullopt;
+    if (auto gpu = open_gpu(0))
+      return gpu.value();
+    else
+      note = std::string("the GPU is not used: ") + gpu.error().message();
+    return std::nullopt;
+  }
+  const auto expected = [&] {
+    return Error(ErrorCode::kInvalidArgument,
+                 fmt::format("expected auto, cpu, cuda or cuda:N, found \"{}\"", name), "--device");
+  };
+  if (!name.starts_with("cuda")) throw expected();
+  if (name == "cuda") return open_gpu(0).value();
+  std::string_view list(name);
+  list.remove_prefix(4);
+  if (!list.starts_with(':')) throw expected();
+  list.remove_prefix(1);
+  std::vector<int> indices;
+  while (true) {
+    const size_t comma = list.find(',');
+    const std::string_view part = list.substr(0, comma);
+    int index = 0;
+    const auto [end, status] = std::from_chars(part.data(), part.data() + part.size(), index);
+    if (status != std::errc{} || end != part.data() + part.size() || index < 0) throw expected();
+    indices.push_back(index);
+    if (comma == std::string_view::npos) break;
+    list.remove_prefix(comma + 1);
+  }
+  for (const int index : indices) {
+    const int count = gpu_count();
+    if (index >= count && count > 0 && indices.size() > 1)
+      throw Error(ErrorCode::kNotFound,
+                  fmt::format("expected {} GPUs ({}), found {} on this machine", indices.size(),
+                              name, count),
+                  "--device");
+  }
+  if (indices.size() > 1)
+    throw Error(ErrorCode::kUnsupported,
+                fmt::format("expected one GPU, found {} asked for; one engine runs on one GPU, "
+                            "name one with --device cuda:N",
+                            indices.size()),
+                "--device");
+  return open_gpu(indices.front()).value();
+}
 
 ResolvedModel resolve_model(const EngineOptions& options) {
   check_range("--threads", options.threads, 0, 1024);

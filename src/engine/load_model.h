@@ -35,4 +35,9 @@ struct ResolvedModel {
 // is then current on the calling thread.
 ResolvedModel resolve_model(const EngineOptions& options);
 
+// The GPU that "auto", "cpu", "cuda" or "cuda:N" asks for, current on the calling thread; none =
+// the CPU. `note` says why "auto" left out one that is there. Throws kInvalidArgument, kNotFound,
+// kUnsupported, kResourceExhausted.
+std::optional<cuda::Device> resolve_device(const std::string& name, std::string& note);
+
 }  // namespace kvasir::engine

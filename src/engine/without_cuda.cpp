@@ -29,7 +29,8 @@ std::vector<std::pair<std::string, std::string>> gpu_kernels(const cuda::Device&
   return {};
 }
 
-std::unique_ptr<Backend> load_gpu_backend(ThreadPool&, const EngineOptions&, const ResolvedModel&) {
+std::unique_ptr<Backend> load_gpu_backend(ThreadPool&, const ResolvedModel&, models::WeightSource&,
+                                          const LoadProgress&) {
   KVASIR_CHECK(false, "open_gpu() refuses before");
 }
 

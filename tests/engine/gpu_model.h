@@ -16,7 +16,9 @@ class GpuTestModel : public ModelRunner {
     model.config = config;
     model.dtype = dtype;
     model.gpu = open_gpu(0).value();
-    backend = load_gpu_backend(pool, {.model = folder}, model);
+    backend = load_backend(
+        pool, model,
+        std::make_shared<models::FileWeights>(formats::WeightFiles::open(folder).value()));
     kv = std::make_unique<kv::KvManager>(geometry(dtype), blocks, backend->page_memory());
     executor = backend->make_executor(*kv, scratch());
   }

@@ -1,4 +1,5 @@
 #include "engine/backend.h"
+
 #include "engine/cpu_executor.h"
 
 namespace kvasir::engine {
@@ -21,14 +22,14 @@ class CpuBackend final : public Backend {
 
 }  // namespace
 
-std::unique_ptr<Backend> load_cpu_backend(ThreadPool& pool, const EngineOptions& options,
-                                          const ResolvedModel& model) {
-  auto source =
-      std::make_shared<models::FileWeights>(formats::WeightFiles::open(options.model).value());
+std::unique_ptr<Backend> load_backend(ThreadPool& pool, const ResolvedModel& model,
+                                      std::shared_ptr<models::WeightSource> source,
+                                      const LoadProgress& on_progress) {
+  if (model.gpu) return load_gpu_backend(pool, model, *source, on_progress);
   return std::make_unique<CpuBackend>(
       pool, models::load_cpu_weights(
-                {.pool = pool}, model.config, source,
-                {.dtype = model.dtype, .isa = model.isa, .on_progress = options.on_load_progress}));
+                {.pool = pool}, model.config, std::move(source),
+                {.dtype = model.dtype, .isa = model.isa, .on_progress = on_progress}));
 }
 
 }  // namespace kvasir::engine
