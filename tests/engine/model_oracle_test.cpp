@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cmath>
 #include <string>
 
 #include "engine/test_model.h"
@@ -125,11 +126,26 @@ TEST_P(OracleModel, TheEngineAnswersLikeTransformers) {
   Request request{.prompt = {all.begin(), all.begin() + 300}};
   request.max_tokens = 40;
   request.ignore_end_tokens = true;
+  request.top_logprobs = 0;
   Answer answer = engine->submit(request);
   std::vector<TokenId> tokens = request.prompt;
-  for (Event event; answer.next(event);)
-    if (event.kind == Event::Kind::kToken) tokens.push_back(event.token);
+  std::vector<float> logprobs;
+  for (Event event; answer.next(event);) {
+    if (event.kind != Event::Kind::kToken) continue;
+    tokens.push_back(event.token);
+    logprobs.push_back(event.logprob.value().logprob);
+  }
   EXPECT_EQ(tokens, all);
+  // The row after answer token i is the distribution of token i + 1.
+  const std::vector<float> rows = floats(expected, "greedy_logits");
+  const size_t vocab = rows.size() / 40;
+  ASSERT_EQ(logprobs.size(), 40u);
+  for (size_t i = 0; i < 39; ++i) {
+    const auto row = std::span(rows).subspan(i * vocab, vocab);
+    double sum = 0;
+    for (const float logit : row) sum += std::exp(static_cast<double>(logit));
+    EXPECT_NEAR(logprobs[i + 1], row[all[301 + i]] - std::log(sum), 2 * kTolerance) << i;
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(Cases, OracleModel, testing::ValuesIn(kOracleCases),
