@@ -20,6 +20,7 @@ class Rotary {
   // has its own ("dynamic" scaling) or all longer ones share a second set ("longrope"). INT64_MAX:
   // they never do.
   int64_t usual_length() const;
+  bool depends_on_length() const { return usual_length() != INT64_MAX; }
 
   // Writes rotary_dim/2 cosines and then as many sines (scaled by the attention factor of YaRN and
   // LongRoPE) for each position first, first + 1, ...: out [count, rotary_dim]. `length`: of the

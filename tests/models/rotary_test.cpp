@@ -43,6 +43,8 @@ TEST(Rotary, LinearDividesEveryFrequency) {
 TEST(Rotary, DynamicStretchesTheBaseBeyondThePositionsOfTraining) {
   const RopeConfig config{.scaling = RopeScaling::kDynamic, .theta = kTheta, .factor = 2};
   EXPECT_EQ(Rotary(config, kDim, kPositions).usual_length(), kPositions);
+  EXPECT_TRUE(Rotary(config, kDim, kPositions).depends_on_length());
+  EXPECT_FALSE(Rotary({}, kDim, kPositions).depends_on_length());
   for (const int64_t length : {int64_t{1}, kPositions}) {
     const std::vector<float> found = frequencies(config, length);
     for (int i = 0; i < kDim / 2; ++i) expect_near(found[i], plain(i), "within", i);
