@@ -138,7 +138,7 @@ void add_engine(Adder& add, EngineOptions& engine) {
            [&engine](const std::string& value) {
              const bool is_numbered = value.starts_with("cuda:");  // the engine reads the number
              engine.device =
-                 is_numbered ? value : choose("--device", value, {"auto", "cpu", "cuda"});
+                 is_numbered ? value : choose("--device", value, split_choices("auto|cpu|cuda"));
            });
   add.text("--gpu-memory", "SHARE", "share of the GPU's memory to plan with (default: 0.9)",
            [&engine](const std::string& value) {

@@ -10,7 +10,6 @@ namespace {
 
 Json info_json(const ModelInfo& info, int64_t context, int64_t sequences) {
   Json kernels = Json::object();
-  if (!info.device_note.empty()) machine.emplace_back("note", info.device_note);
   for (const auto& [op, name] : info.kernels) kernels[op] = name;
   return {{"path", info.path},
           {"architecture", info.architecture},

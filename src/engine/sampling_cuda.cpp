@@ -37,7 +37,6 @@ Result<SampleResult> result_of(const kernels::SampleChoice& choice, const Draw& 
 int64_t CudaSampling::device_bytes(int64_t max_draws, int64_t vocab) {
   return static_cast<int64_t>(static_cast<size_t>(max_draws) *
                                   (sizeof(kernels::SampleDraw) + sizeof(kernels::SampleChoice)) +
-                              kernels::sample_workspace_bytes(max_draws, vocab) +
                               table_bytes(max_draws, vocab));
 }
 
@@ -48,10 +47,7 @@ CudaSampling::CudaSampling(int64_t max_draws, int64_t vocab)
       host_choices_(static_cast<size_t>(max_draws) * sizeof(kernels::SampleChoice)),
       draws_(host_draws_.bytes()),
       choices_(host_choices_.bytes()),
-      workspace_(kernels::sample_workspace_bytes(max_draws, vocab)),
-      tables_(table_bytes(max_draws, vocab)) {
-  KVASIR_CUDA(cudaMemset(workspace_.data(), 0, workspace_.bytes()));
-}
+      tables_(table_bytes(max_draws, vocab)) {}
 
 void CudaSampling::upload_tables(const cuda::Context& context, const Draw& draw, int64_t index,
                                  kernels::SampleDraw& described) {
@@ -102,8 +98,7 @@ std::vector<Result<SampleResult>> CudaSampling::sample(const cuda::Context& cont
                        .vocab = vocab_,
                        .draws = reinterpret_cast<const kernels::SampleDraw*>(draws_.data()),
                        .count = std::ssize(draws),
-                       .choices = reinterpret_cast<kernels::SampleChoice*>(choices_.data()),
-                       .workspace = workspace_.data()});
+                       .choices = reinterpret_cast<kernels::SampleChoice*>(choices_.data())});
   KVASIR_CUDA(cudaMemcpyAsync(host_choices_.data(), choices_.data(),
                               draws.size() * sizeof(kernels::SampleChoice), cudaMemcpyDeviceToHost,
                               context.stream));

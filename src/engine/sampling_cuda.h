@@ -30,8 +30,8 @@ class CudaSampling {
 
   int64_t max_draws_, vocab_;
   cuda::PinnedMemory host_draws_, host_choices_;
-  cuda::DeviceMemory draws_, choices_, workspace_;
-  cuda::DeviceMemory tables_;  // [max_draws, vocab] counts, then as many marks; at first need
+  cuda::DeviceMemory draws_, choices_;
+  cuda::DeviceMemory tables_;  // [max_draws, vocab] counts, then as many marks
 };
 
 }  // namespace kvasir::engine
