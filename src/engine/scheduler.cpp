@@ -156,7 +156,7 @@ Sample* Scheduler::youngest_with_kv() {
 // Whether a running prompt is about to compute tokens that `waiting` starts with and that are not
 // there yet. The prompt awaited is remembered: what it has in common never changes.
 bool Scheduler::awaits_prefix(LiveRequest& waiting) const {
-  const auto is_computing = [this](const LiveRequest& request) {
+  const auto is_computing = [](const LiveRequest& request) {
     return !request.prompt_done && request.first().sequence != kv::kNoSequence;
   };
   if (waiting.awaited)
