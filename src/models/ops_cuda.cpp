@@ -90,6 +90,10 @@ CudaOps::CudaOps(const cuda::Context& context, int device, const CudaWeights& we
           scratch_bytes(context, weights.config, weights.dtype, rotary.rotary_dim, options))),
       buffers_(lay_out(context, weights.config, weights.dtype, rotary.rotary_dim, options,
                        memory_.data())) {
+  decode_.workspace = buffers_.decode;
+  prefill_.workspace = buffers_.prefill;
+  last_decode_.workspace = buffers_.last_decode;
+  last_prefill_.workspace = buffers_.last_prefill;
   // Workspaces of attention hold counters that begin at zero and go back to it.
   KVASIR_CUDA(cudaMemsetAsync(memory_.data(), 0, memory_.bytes(), context_.stream));
   KVASIR_CUDA(cudaEventCreateWithFlags(&layer_begun_, cudaEventDisableTiming));
@@ -122,15 +126,8 @@ void CudaOps::begin_step(const DeviceStep& step) {
                                         .rotary_dim = rotary_.rotary_dim,
                                         .rows = step.rows,
                                         .cos_sin = buffers_.cos_sin});
-  const CudaLayerWeights no_layer;
-  kernels::build_decode_attention(context_, attention_args(step.decode, buffers_.decode, no_layer));
-  kernels::build_prefill_attention(context_,
-                                   attention_args(step.prefill, buffers_.prefill, no_layer));
-  if (step.every_row_has_logits) return;
-  kernels::build_decode_attention(context_,
-                                  attention_args(step.last_decode, buffers_.last_decode, no_layer));
-  kernels::build_prefill_attention(
-      context_, attention_args(step.last_prefill, buffers_.last_prefill, no_layer));
+  // Attention is prepared by the first layer of each window.
+  for (Work* work : {&decode_, &prefill_, &last_decode_, &last_prefill_}) work->window = -1;
 }
 
 void CudaOps::begin_layer(size_t index) {
@@ -238,8 +235,20 @@ CudaOps::Heads CudaOps::project_heads(Activation x, const Layer& layer, bool nar
   return {buffers_.heads, x.rows};
 }
 
+void CudaOps::attend_spans(const DeviceSpans& decode, Work& decode_work, const DeviceSpans& prefill,
+                           Work& prefill_work, int64_t window) {
+  const kernels::CudaAttentionArgs by_one = attention_args(decode, decode_work.workspace, window);
+  const kernels::CudaAttentionArgs by_many =
+      attention_args(prefill, prefill_work.workspace, window);
+  if (decode_work.window != window) kernels::build_decode_attention(context_, by_one);
+  if (prefill_work.window != window) kernels::build_prefill_attention(context_, by_many);
+  decode_work.window = prefill_work.window = window;
+  kernels::run_decode_attention(context_, by_one);
+  kernels::run_prefill_attention(context_, by_many);
+}
+
 kernels::CudaAttentionArgs CudaOps::attention_args(const DeviceSpans& spans, std::byte* workspace,
-                                                   const Layer& layer) const {
+                                                   int64_t window) const {
   const ModelConfig& config = weights_.config;
   const int64_t q_size = config.num_q_heads * config.head_dim;
   return {
@@ -252,7 +261,7 @@ kernels::CudaAttentionArgs CudaOps::attention_args(const DeviceSpans& spans, std
       .page_count = page_count_,
       .q_heads = static_cast<int>(config.num_q_heads),
       .scale = static_cast<float>(1 / std::sqrt(static_cast<double>(config.head_dim))),
-      .window = layer.window,
+      .window = window,
       .spans = spans.spans,
       .page_tables = step_->page_tables + static_cast<int64_t>(layer_index_) * step_->table_entries,
       .span_count = spans.count,
@@ -285,9 +294,7 @@ CudaOps::Activation CudaOps::attend(Heads heads, const Layer& layer, bool narrow
           step_->page_tables + static_cast<int64_t>(layer_index_) * step_->table_entries};
   kernels::run_rope_write(context_, rope);
   if (!apart) {
-    kernels::run_decode_attention(context_, attention_args(step_->decode, buffers_.decode, layer));
-    kernels::run_prefill_attention(context_,
-                                   attention_args(step_->prefill, buffers_.prefill, layer));
+    attend_spans(step_->decode, decode_, step_->prefill, prefill_, layer.window);
     return {buffers_.mixed, heads.rows, q_size};
   }
   const int64_t rows = step_->logit_rows;
@@ -300,10 +307,8 @@ CudaOps::Activation CudaOps::attend(Heads heads, const Layer& layer, bool narrow
     rope.q_out = buffers_.queries;
     rope.first_page = step_->logit_first_page;
     kernels::run_rope_write(context_, rope);
-    kernels::run_decode_attention(context_,
-                                  attention_args(step_->last_decode, buffers_.last_decode, layer));
-    kernels::run_prefill_attention(
-        context_, attention_args(step_->last_prefill, buffers_.last_prefill, layer));
+    attend_spans(step_->last_decode, last_decode_, step_->last_prefill, last_prefill_,
+                 layer.window);
   }
   return {buffers_.mixed, rows, q_size};
 }

@@ -120,15 +120,18 @@ class CudaOps {
     std::byte* gemm;                                           // workspace of cuBLASLt
     int64_t bytes;
   };
-  struct Work {  // spans with their workspace
-    const DeviceSpans& spans;
-    std::byte* workspace;
+  // What one list of spans works in, and the window that it has been prepared for in this step.
+  struct Work {
+    std::byte* workspace = nullptr;
+    int64_t window = -1;  // -1 = not yet
   };
   static Buffers lay_out(const cuda::Context& context, const formats::ModelConfig& config,
                          DType dtype, int rotary_dim, const CudaScratchOptions& options,
                          std::byte* base);
   kernels::CudaAttentionArgs attention_args(const DeviceSpans& spans, std::byte* workspace,
-                                            const Layer& layer) const;
+                                            int64_t window) const;
+  void attend_spans(const DeviceSpans& decode, Work& decode_work, const DeviceSpans& prefill,
+                    Work& prefill_work, int64_t window);
   void gemm(Activation a, const DeviceLinear& linear, kernels::Epilogue epilogue, void* c,
             DType c_dtype, int64_t c_columns);
   kernels::WideGemm& wide_gemm();
@@ -142,6 +145,7 @@ class CudaOps {
   bool interleaved_rotary_;
   cuda::DeviceMemory memory_;
   Buffers buffers_;
+  Work decode_, prefill_, last_decode_, last_prefill_;
   std::future<std::unique_ptr<kernels::WideGemm>> loading_;
   std::unique_ptr<kernels::WideGemm> wide_gemm_;
   cudaEvent_t layer_begun_ = nullptr;  // the last layer that was queued
