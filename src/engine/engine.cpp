@@ -115,6 +115,8 @@ void Engine::Impl::start_loop() {
   settings.domain = engine::model_domain(model.info.path, model.info.dtype);
   if (model.config.rope.scaling == formats::RopeScaling::kDynamic)
     settings.dynamic_rope_from = model.config.max_positions;
+  if (model.config.rope.scaling == formats::RopeScaling::kLongRope)
+    settings.long_rope_from = model.config.rope.original_max_positions;
   if (tokenizer)
     settings.make_detokenizer = [this] {
       return std::make_unique<TokenizerDetokenizer>(*tokenizer);

@@ -35,6 +35,7 @@ struct Sample {
   // Its KV, which holds all tokens but at least the last; kNoSequence: not started, set aside or
   // finished.
   kv::SequenceId sequence = kv::kNoSequence;
+  kv::Domain domain = 0;  // of that KV
   std::vector<TokenId> answer;
   Sampler sampler;
   AnswerText text;
@@ -70,7 +71,7 @@ struct LiveRequest {
 
   RequestId id = 0;
   Request request;
-  kv::Domain domain;
+  kv::Domain domain;  // of the stages and, with dynamic rotary scaling, the prompt's length
   std::shared_ptr<EventStream> events = std::make_shared<EventStream>();
   std::vector<Sample> samples;
   bool prompt_done = false;    // and every sample holds its KV

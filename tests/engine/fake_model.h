@@ -39,6 +39,15 @@ inline uint64_t next_history(uint64_t history, TokenId token, int64_t rope_lengt
                   static_cast<uint64_t>(rope_length) * 0x100000001ull);
 }
 
+// What a token is rotated under, for a sequence of `length`: 0 up to where the scaling sets in.
+struct Rope {
+  int64_t dynamic_from = 0, long_from = 0;  // LoopOptions' dynamic_rope_from and long_rope_from
+  int64_t of(int64_t length) const {
+    if (long_from > 0 && length > long_from) return long_from;
+    return dynamic_from > 0 && length > dynamic_from ? length : 0;
+  }
+};
+
 inline std::vector<float> logits_after(uint64_t history) {
   std::vector<float> logits(kVocab);
   for (int64_t i = 0; i < kVocab; ++i)
@@ -97,7 +106,7 @@ class FakeExecutor final : public Executor {
 
   int64_t positions = 1000;
   int64_t step_tokens = 64;
-  int64_t dynamic_rope_from = 0;
+  Rope rope;
   uint64_t scored_per_pair = 1;
   std::function<void(const Step&)> on_run;
   std::optional<Error> next_error;
@@ -116,9 +125,6 @@ class FakeExecutor final : public Executor {
     return reinterpret_cast<uint64_t*>(
         pages_.page(page))[plane * kv::kBlockTokens + position % kv::kBlockTokens];
   }
-  int64_t rope(int64_t length) const {
-    return dynamic_rope_from > 0 && length > dynamic_rope_from ? length : 0;
-  }
 
   SpanResult run(const StepSpan& span) {
     EXPECT_EQ(span.page_tables.size(), size_t{kLayers});
@@ -127,11 +133,11 @@ class FakeExecutor final : public Executor {
     const uint64_t before = first == 0 ? kStart : row(span, 0, 0, first - 1);
     uint64_t history = before;
     for (int64_t i = 0; i < count; ++i) {
-      history = next_history(history, span.tokens[i], rope(span.rope_length));
+      history = next_history(history, span.tokens[i], rope.of(span.rope_length));
       for (int layer = 0; layer < kLayers; ++layer) {
         row(span, layer, 0, first + i) = history + layer;
         row(span, layer, 1, first + i) =
-            (static_cast<uint64_t>(rope(span.rope_length)) << 32) | span.tokens[i];
+            (static_cast<uint64_t>(rope.of(span.rope_length)) << 32) | span.tokens[i];
       }
     }
     check_prefix(span, first);
@@ -202,18 +208,19 @@ struct Expected {
 };
 
 inline Expected expected_answer(const Request& request, int sample, int64_t positions,
-                                std::vector<TokenId> end_tokens = {kEnd},
-                                int64_t dynamic_rope_from = 0) {
-  const auto rope = [&](int64_t length) {
-    return dynamic_rope_from > 0 && length > dynamic_rope_from ? length : 0;
-  };
+                                std::vector<TokenId> end_tokens = {kEnd}, const Rope& rope = {}) {
   if (request.ignore_end_tokens) end_tokens.clear();
   end_tokens.insert(end_tokens.end(), request.stop_tokens.begin(), request.stop_tokens.end());
   Sampler sampler(request.sampling, sample, kVocab);
   sampler.add_prompt(request.prompt);
-  uint64_t history = kStart;
-  int64_t length = std::ssize(request.prompt);
-  for (const TokenId token : request.prompt) history = next_history(history, token, rope(length));
+  std::vector<TokenId> sequence = request.prompt;
+  int64_t length = std::ssize(sequence);
+  const auto whole_history = [&] {
+    uint64_t history = kStart;
+    for (const TokenId token : sequence) history = next_history(history, token, rope.of(length));
+    return history;
+  };
+  uint64_t history = whole_history();
   Expected expected;
   std::string all;
   FakeDetokenizer detokenizer;
@@ -244,7 +251,9 @@ inline Expected expected_answer(const Request& request, int sample, int64_t posi
       return expected;
     }
     if (std::ssize(expected.tokens) >= request.max_tokens || length > positions) break;
-    history = next_history(history, token, rope(length));
+    sequence.push_back(token);
+    history = length - 1 == rope.long_from ? whole_history()
+                                           : next_history(history, token, rope.of(length));
   }
   all += detokenizer.finish();
   if (find_stop()) expected.reason = FinishReason::kStop;
