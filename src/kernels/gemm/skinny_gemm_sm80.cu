@@ -22,7 +22,7 @@
 namespace kvasir::kernels {
 namespace {
 
-constexpr int kPiece = 8;             // elements in 16 bytes
+constexpr int kPiece = 8;              // elements in 16 bytes
 constexpr int kWarpStep = 4 * kPiece;  // of a row, by the four threads that share it
 
 template <int kRowTiles_, int kColumnTiles_, int kWarps_ = 4, int kRingBytes = 96 * 1024>
@@ -30,7 +30,7 @@ struct Tile {
   static constexpr int kRowTiles = kRowTiles_, kColumnTiles = kColumnTiles_, kWarps = kWarps_;
   static constexpr int kRows = 16 * kRowTiles;
   static constexpr int kThreads = 32 * kWarps;
-  static constexpr int kStep = kWarpStep * kWarps;             // k
+  static constexpr int kStep = kWarpStep * kWarps;              // k
   static constexpr int kPieces = 2 * kRowTiles + kColumnTiles;  // of a thread in a step
   static constexpr int kStageBytes = kPieces * kThreads * 16;
   static constexpr int kStages = kRingBytes / kStageBytes;
@@ -109,8 +109,8 @@ struct WeightReader {
       const int64_t first = (tile * TileShape::kRowTiles + i) * all.step + row;
       // Rows past the end are read as the last one and not stored.
       const int64_t low = first < all.low_end ? first : all.low_end - 1;
-      const int64_t high = first + all.high_begin < all.high_end ? first + all.high_begin
-                                                                 : all.high_end - 1;
+      const int64_t high =
+          first + all.high_begin < all.high_end ? first + all.high_begin : all.high_end - 1;
       rows[2 * i] = weight + low * args.k;
       rows[2 * i + 1] = weight + high * args.k;
     }
@@ -211,8 +211,7 @@ __device__ __forceinline__ void finish_columns(const SkinnyGemmArgs& args, int64
 }
 
 template <class T, class TileShape>
-__global__ void __launch_bounds__(TileShape::kThreads)
-    skinny_gemm(SkinnyGemmArgs args, int tiles) {
+__global__ void __launch_bounds__(TileShape::kThreads) skinny_gemm(SkinnyGemmArgs args, int tiles) {
   constexpr int kStages = TileShape::kStages;
   extern __shared__ __align__(16) unsigned char shared[];
   let_next_begin();
@@ -221,10 +220,9 @@ __global__ void __launch_bounds__(TileShape::kThreads)
   const int first_k = warp * kWarpStep + lane % 4 * kPiece;
   const int k = static_cast<int>(args.k);
   const int steps = (k + TileShape::kStep - 1) / TileShape::kStep;
-  const int total =
-      steps * ((tiles - static_cast<int>(blockIdx.x) + gridDim.x - 1) / static_cast<int>(gridDim.x));
-  const uint32_t ring =
-      static_cast<uint32_t>(__cvta_generic_to_shared(shared)) + threadIdx.x * 16;
+  const int total = steps * ((tiles - static_cast<int>(blockIdx.x) + gridDim.x - 1) /
+                             static_cast<int>(gridDim.x));
+  const uint32_t ring = static_cast<uint32_t>(__cvta_generic_to_shared(shared)) + threadIdx.x * 16;
 
   // What is read lies `ahead` of what is multiplied.
   WeightReader<T, TileShape> weights;
@@ -250,8 +248,8 @@ __global__ void __launch_bounds__(TileShape::kThreads)
   activations.enter(args, lane / 4, first_k);
   for (int stage = 0; stage < kStages; ++stage) {
     if (stage < total)
-      activations.read(ring + stage * TileShape::kStageBytes,
-                       stage % steps * TileShape::kStep, offset_valid(stage % steps));
+      activations.read(ring + stage * TileShape::kStageBytes, stage % steps * TileShape::kStep,
+                       offset_valid(stage % steps));
     commit_copies();
   }
 
@@ -300,8 +298,8 @@ void launch_tile(const cuda::Context& context, const SkinnyGemmArgs& args) {
   KVASIR_CUDA(cudaFuncSetAttribute(skinny_gemm<T, TileShape>,
                                    cudaFuncAttributeMaxDynamicSharedMemorySize,
                                    TileShape::kSharedBytes));
-  launch(context, skinny_gemm<T, TileShape>, dim3(static_cast<unsigned>(grid)),
-         TileShape::kThreads, TileShape::kSharedBytes, args, static_cast<int>(tiles));
+  launch(context, skinny_gemm<T, TileShape>, dim3(static_cast<unsigned>(grid)), TileShape::kThreads,
+         TileShape::kSharedBytes, args, static_cast<int>(tiles));
 }
 
 template <class T, int kRowTiles>
