@@ -22,7 +22,7 @@
 namespace kvasir::kernels {
 namespace {
 
-constexpr int kPiece = 8;             // elements in 16 bytes
+constexpr int kPiece = 8;              // elements in 16 bytes
 constexpr int kWarpStep = 4 * kPiece;  // of a row, by the four threads that share it
 
 template <int kRowTiles_, int kColumnTiles_, int kWarps_ = 4, int kRingBytes = 96 * 1024>
@@ -30,7 +30,7 @@ struct Tile {
   static constexpr int kRowTiles = kRowTiles_, kColumnTiles = kColumnTiles_, kWarps = kWarps_;
   static constexpr int kRows = 16 * kRowTiles;
   static constexpr int kThreads = 32 * kWarps;
-  static constexpr int kStep = kWarpStep * kWarps;             // k
+  static constexpr int kStep = kWarpStep * kWarps;              // k
   static constexpr int kPieces = 2 * kRowTiles + kColumnTiles;  // of a thread in a step
   static constexpr int kStageBytes = kPieces * kThreads * 16;
   static constexpr int kStages = kRingBytes / kStageBytes;
@@ -81,68 +81,89 @@ __device__ __forceinline__ void multiply(float (&sums)[4], uint32_t low0, uint32
         : "r"(low0), "r"(high0), "r"(low1), "r"(high1), "r"(x0), "r"(x1));
 }
 
-// Tiles of weight rows. A row tile of the tensor cores is 16 rows, lower and upper 8: for kSiluMul
-// 8 of gate and the same 8 of up, else 16 consecutive ones.
-struct Rows {
-  int64_t outputs;     // of C's row
-  int64_t low_end;     // one past the last weight row of the lower halves
-  int64_t high_begin;  // the first weight row of the upper halves
-  int64_t high_end;
-  int step;  // outputs of a row tile
+// Consecutive outputs (columns of C).
+struct Outputs {
+  int64_t begin = 0;
+  int count = 0;
 };
-__host__ __device__ __forceinline__ Rows rows_of(Epilogue epilogue, int64_t n) {
-  if (epilogue == Epilogue::kSiluMul) return {n / 2, n / 2, n / 2, n, 8};
-  return {n, n, 8, n, 16};
-}
 
-// One thread's share of the weights: the same rows of each row tile, one piece of every step.
+// The outputs of a CTA, cut into as few tiles as hold them, of even sizes.
+template <class TileShape>
+struct Share {
+  Outputs all;
+  int tiles;
+
+  __device__ __forceinline__ explicit Share(const SkinnyGemmArgs& args) {
+    const bool is_gated = args.epilogue == Epilogue::kSiluMul;
+    const int64_t outputs = is_gated ? args.n / 2 : args.n;
+    const int most = is_gated ? TileShape::kRows / 2 : TileShape::kRows;
+    all.begin = outputs * blockIdx.x / gridDim.x;
+    all.count = static_cast<int>(outputs * (blockIdx.x + 1) / gridDim.x - all.begin);
+    tiles = (all.count + most - 1) / most;
+  }
+  __device__ __forceinline__ Outputs tile(int index) const {
+    const int first = all.count * index / tiles;
+    return {all.begin + first, all.count * (index + 1) / tiles - first};
+  }
+};
+
+// One thread's share of a tile's weights: a row of the lower and of the upper half of each row
+// tile, one piece of every step. A row tile is 16 rows: for kSiluMul 8 of gate and the same 8 of
+// up, else 16 consecutive ones.
 template <class T, class TileShape>
 struct WeightReader {
-  const T* rows[2 * TileShape::kRowTiles];
+  const T* low;          // the first row's piece of the next step
+  int64_t to_high;       // elements
+  int64_t to_next;       // row tile
+  uint32_t present = 0;  // a bit a row; the others are not read
 
-  __device__ __forceinline__ void enter(const SkinnyGemmArgs& args, int64_t tile, int row,
+  __device__ __forceinline__ void enter(const SkinnyGemmArgs& args, Outputs tile, int row,
                                         int first_k) {
-    const Rows all = rows_of(args.epilogue, args.n);
-    const T* weight = static_cast<const T*>(args.weight) + first_k;
+    const bool is_gated = args.epilogue == Epilogue::kSiluMul;
+    low = static_cast<const T*>(args.weight) + (tile.begin + row) * args.k + first_k;
+    to_high = (is_gated ? args.n / 2 : 8) * args.k;
+    to_next = (is_gated ? 8 : 16) * args.k;
+    present = 0;
 #pragma unroll
     for (int i = 0; i < TileShape::kRowTiles; ++i) {
-      const int64_t first = (tile * TileShape::kRowTiles + i) * all.step + row;
-      // Rows past the end are read as the last one and not stored.
-      const int64_t low = first < all.low_end ? first : all.low_end - 1;
-      const int64_t high = first + all.high_begin < all.high_end ? first + all.high_begin
-                                                                 : all.high_end - 1;
-      rows[2 * i] = weight + low * args.k;
-      rows[2 * i + 1] = weight + high * args.k;
+      const int output = (is_gated ? 8 : 16) * i + row;
+      if (output < tile.count) present |= 1u << 2 * i;
+      if (output + (is_gated ? 0 : 8) < tile.count) present |= 2u << 2 * i;
     }
   }
-  __device__ __forceinline__ void read(uint32_t to, int offset, bool valid) const {
+  __device__ __forceinline__ void read(uint32_t to, bool valid) {
+    const uint32_t rows = valid ? present : 0;
+    const T* from = low;
 #pragma unroll
-    for (int i = 0; i < 2 * TileShape::kRowTiles; ++i)
-      copy_piece(to + i * TileShape::kThreads * 16, valid ? rows[i] + offset : rows[i], valid);
+    for (int i = 0; i < TileShape::kRowTiles; ++i, from += to_next) {
+      copy_piece(to + 2 * i * TileShape::kThreads * 16, from, rows >> 2 * i & 1);
+      copy_piece(to + (2 * i + 1) * TileShape::kThreads * 16, from + to_high, rows >> 2 * i & 2);
+    }
+    low += TileShape::kStep;
   }
 };
 
 template <class T, class TileShape>
 struct ActivationReader {
-  const T* columns[TileShape::kColumnTiles];
-  bool present[TileShape::kColumnTiles];
+  const T* column;   // the first column tile's piece of step 0
+  int64_t to_next;   // column tile
+  uint32_t present;  // a bit a column tile
 
-  __device__ __forceinline__ void enter(const SkinnyGemmArgs& args, int column, int first_k) {
-    const T* a = static_cast<const T*>(args.a);
+  __device__ __forceinline__ void enter(const SkinnyGemmArgs& args, int index, int first_k) {
+    column = static_cast<const T*>(args.a) + index * args.a_row_stride + first_k;
+    to_next = 8 * args.a_row_stride;
+    present = 0;
 #pragma unroll
-    for (int j = 0; j < TileShape::kColumnTiles; ++j) {
-      present[j] = 8 * j + column < args.m && first_k < args.k;
-      columns[j] = present[j] ? a + (8 * j + column) * args.a_row_stride + first_k : a;
-    }
+    for (int j = 0; j < TileShape::kColumnTiles; ++j)
+      if (8 * j + index < args.m) present |= 1u << j;
   }
-  __device__ __forceinline__ void read(uint32_t to, int offset, bool valid) const {
+  __device__ __forceinline__ void read(uint32_t to, int step, bool valid) const {
+    const uint32_t columns = valid ? present : 0;
+    const T* from = column + step * TileShape::kStep;
     to += 2 * TileShape::kRowTiles * TileShape::kThreads * 16;
 #pragma unroll
-    for (int j = 0; j < TileShape::kColumnTiles; ++j) {
-      const bool there = valid && present[j];
-      copy_piece(to + j * TileShape::kThreads * 16, there ? columns[j] + offset : columns[j],
-                 there);
-    }
+    for (int j = 0; j < TileShape::kColumnTiles; ++j, from += to_next)
+      copy_piece(to + j * TileShape::kThreads * 16, from, columns >> j & 1);
   }
 };
 
@@ -181,7 +202,7 @@ __device__ __forceinline__ void store(const SkinnyGemmArgs& args, int64_t row, i
 
 // The warps' sums of one column tile (rows first_row.. of C) into C.
 template <class TileShape>
-__device__ __forceinline__ void finish_columns(const SkinnyGemmArgs& args, int64_t tile,
+__device__ __forceinline__ void finish_columns(const SkinnyGemmArgs& args, Outputs tile,
                                                int first_row, const float* sums) {
   const auto sum = [&](int row, int column) {
     const float* part = sums + column * TileShape::kSumStride + row;
@@ -192,18 +213,16 @@ __device__ __forceinline__ void finish_columns(const SkinnyGemmArgs& args, int64
     return value;
   };
   const bool is_gated = args.epilogue == Epilogue::kSiluMul;
-  const int outputs = is_gated ? TileShape::kRows / 2 : TileShape::kRows;
-  const int64_t all_outputs = is_gated ? args.n / 2 : args.n;
   const int columns = min(8, static_cast<int>(args.m) - first_row);
-  for (int i = threadIdx.x; i < outputs * columns; i += TileShape::kThreads) {
-    const int column = i / outputs, row = i % outputs;
-    const int64_t output = tile * outputs + row;
-    if (output >= all_outputs) continue;
-    float value = sum(is_gated ? row / 8 * 16 + row % 8 : row, column);
+  for (int i = threadIdx.x; i < tile.count * columns; i += TileShape::kThreads) {
+    const int column = i / tile.count, index = i % tile.count;
+    const int64_t output = tile.begin + index;
+    const int row = is_gated ? index / 8 * 16 + index % 8 : index;
+    float value = sum(row, column);
     if (args.bias) value += args.bias[output];
     if (is_gated) {
-      float up = sum(row / 8 * 16 + row % 8 + 8, column);
-      if (args.bias) up += args.bias[all_outputs + output];
+      float up = sum(row + 8, column);
+      if (args.bias) up += args.bias[args.n / 2 + output];
       value = value / (1 + expf(-value)) * up;
     }
     store(args, first_row + column, output, value);
@@ -211,8 +230,7 @@ __device__ __forceinline__ void finish_columns(const SkinnyGemmArgs& args, int64
 }
 
 template <class T, class TileShape>
-__global__ void __launch_bounds__(TileShape::kThreads)
-    skinny_gemm(SkinnyGemmArgs args, int tiles) {
+__global__ void __launch_bounds__(TileShape::kThreads) skinny_gemm(SkinnyGemmArgs args) {
   constexpr int kStages = TileShape::kStages;
   extern __shared__ __align__(16) unsigned char shared[];
   let_next_begin();
@@ -221,26 +239,23 @@ __global__ void __launch_bounds__(TileShape::kThreads)
   const int first_k = warp * kWarpStep + lane % 4 * kPiece;
   const int k = static_cast<int>(args.k);
   const int steps = (k + TileShape::kStep - 1) / TileShape::kStep;
-  const int total =
-      steps * ((tiles - static_cast<int>(blockIdx.x) + gridDim.x - 1) / static_cast<int>(gridDim.x));
-  const uint32_t ring =
-      static_cast<uint32_t>(__cvta_generic_to_shared(shared)) + threadIdx.x * 16;
+  const auto in_row = [&](int step) { return first_k + step * TileShape::kStep < k; };
+  const Share<TileShape> share(args);
+  const int total = steps * share.tiles;
+  const uint32_t ring = static_cast<uint32_t>(__cvta_generic_to_shared(shared)) + threadIdx.x * 16;
 
   // What is read lies `ahead` of what is multiplied.
   WeightReader<T, TileShape> weights;
-  int read_tile = blockIdx.x, read_step = 0, ahead = 0;
-  weights.enter(args, read_tile, lane / 4, first_k < k ? first_k : 0);
-  const auto offset_valid = [&](int step) { return first_k + step * TileShape::kStep < k; };
+  int read_tile = 0, read_step = 0, ahead = 0;
+  weights.enter(args, share.tile(0), lane / 4, first_k);
   const auto advance = [&] {
     ++ahead;
     if (++read_step < steps) return;
     read_step = 0;
-    read_tile += gridDim.x;
-    if (read_tile < tiles) weights.enter(args, read_tile, lane / 4, first_k < k ? first_k : 0);
+    if (++read_tile < share.tiles) weights.enter(args, share.tile(read_tile), lane / 4, first_k);
   };
   for (int stage = 0; stage < kStages && ahead < total; ++stage) {
-    weights.read(ring + stage * TileShape::kStageBytes, read_step * TileShape::kStep,
-                 offset_valid(read_step));
+    weights.read(ring + stage * TileShape::kStageBytes, in_row(read_step));
     advance();
   }
   commit_copies();
@@ -249,24 +264,23 @@ __global__ void __launch_bounds__(TileShape::kThreads)
   ActivationReader<T, TileShape> activations;
   activations.enter(args, lane / 4, first_k);
   for (int stage = 0; stage < kStages; ++stage) {
-    if (stage < total)
-      activations.read(ring + stage * TileShape::kStageBytes,
-                       stage % steps * TileShape::kStep, offset_valid(stage % steps));
+    const int step = stage % steps;
+    if (stage < total) activations.read(ring + stage * TileShape::kStageBytes, step, in_row(step));
     commit_copies();
   }
 
   uint32_t stage = ring;
   float* const sums_shared = reinterpret_cast<float*>(shared + kStages * TileShape::kStageBytes);
   int turn = 0;
-  for (int tile = blockIdx.x; tile < tiles; tile += gridDim.x) {
+  for (int tile = 0; tile < share.tiles; ++tile) {
     float sums[TileShape::kRowTiles][TileShape::kColumnTiles][4] = {};
     for (int step = 0; step < steps; ++step) {
       wait_for_copies<kStages - 1>();
       multiply_stage<T, TileShape>(stage, sums);
       if (ahead < total) {
-        const bool valid = offset_valid(read_step);
-        weights.read(stage, read_step * TileShape::kStep, valid);
-        activations.read(stage, read_step * TileShape::kStep, valid);
+        const bool valid = in_row(read_step);
+        weights.read(stage, valid);
+        activations.read(stage, read_step, valid);
         advance();
       }
       commit_copies();
@@ -284,24 +298,22 @@ __global__ void __launch_bounds__(TileShape::kThreads)
         for (int e = 0; e < 4; ++e)
           own[e % 2 * TileShape::kSumStride + 16 * i + e / 2 * 8] = sums[i][j][e];
       __syncthreads();
-      finish_columns<TileShape>(args, tile, 8 * j, all);
+      finish_columns<TileShape>(args, share.tile(tile), 8 * j, all);
     }
   }
 }
 
 template <class T, class TileShape>
 void launch_tile(const cuda::Context& context, const SkinnyGemmArgs& args) {
-  const Rows rows = rows_of(args.epilogue, args.n);
-  const int64_t tile_outputs = int64_t{rows.step} * TileShape::kRowTiles;
-  const int64_t tiles = (rows.outputs + tile_outputs - 1) / tile_outputs;
-  // As few CTAs as end in the same number of rounds.
-  const int64_t rounds = (tiles + context.multiprocessors - 1) / context.multiprocessors;
-  const int64_t grid = (tiles + rounds - 1) / rounds;
+  const int64_t outputs = args.epilogue == Epilogue::kSiluMul ? args.n / 2 : args.n;
+  // One CTA a multiprocessor and exactly as many: two of one product on the same one would share
+  // its part of the bandwidth and end last.
+  const int64_t grid = std::min<int64_t>(context.multiprocessors, (outputs + 7) / 8);
   KVASIR_CUDA(cudaFuncSetAttribute(skinny_gemm<T, TileShape>,
                                    cudaFuncAttributeMaxDynamicSharedMemorySize,
                                    TileShape::kSharedBytes));
-  launch(context, skinny_gemm<T, TileShape>, dim3(static_cast<unsigned>(grid)),
-         TileShape::kThreads, TileShape::kSharedBytes, args, static_cast<int>(tiles));
+  launch(context, skinny_gemm<T, TileShape>, dim3(static_cast<unsigned>(grid)), TileShape::kThreads,
+         TileShape::kSharedBytes, args);
 }
 
 template <class T, int kRowTiles>
@@ -313,12 +325,10 @@ void launch_columns(const cuda::Context& context, const SkinnyGemmArgs& args) {
 
 template <class T>
 void launch_rows(const cuda::Context& context, const SkinnyGemmArgs& args) {
-  const Rows rows = rows_of(args.epilogue, args.n);
-  const int64_t row_tiles = (rows.outputs + rows.step - 1) / rows.step;
-  const int64_t share = (row_tiles + context.multiprocessors - 1) / context.multiprocessors;
-  if (share == 1) return launch_columns<T, 1>(context, args);
-  if (share == 2) return launch_columns<T, 2>(context, args);
-  if (share == 3) return launch_columns<T, 3>(context, args);
+  const int64_t share = (args.n + context.multiprocessors - 1) / context.multiprocessors;
+  if (share <= 16) return launch_columns<T, 1>(context, args);
+  if (share <= 32) return launch_columns<T, 2>(context, args);
+  if (share <= 48) return launch_columns<T, 3>(context, args);
   launch_columns<T, 4>(context, args);
 }
 

@@ -37,16 +37,24 @@ __device__ __forceinline__ float sum_of_threads(float value) {
 }
 
 template <class T>
+struct alignas(4 * sizeof(T)) Four {
+  T values[4];
+};
+
+template <class T, bool kAccumulate>
 __device__ __forceinline__ void store(T* y, float4 x, float scale, float4 weight) {
-  struct alignas(4 * sizeof(T)) Four {
-    T values[4];
-  };
-  *reinterpret_cast<Four*>(y) = Four{
-      {from_float<T>(x.x * scale * weight.x), from_float<T>(x.y * scale * weight.y),
-       from_float<T>(x.z * scale * weight.z), from_float<T>(x.w * scale * weight.w)}};
+  float4 result = make_float4(x.x * scale * weight.x, x.y * scale * weight.y,
+                              x.z * scale * weight.z, x.w * scale * weight.w);
+  if constexpr (kAccumulate) {
+    const float4 before = *reinterpret_cast<const float4*>(y);
+    result = make_float4(before.x + result.x, before.y + result.y, before.z + result.z,
+                         before.w + result.w);
+  }
+  *reinterpret_cast<Four<T>*>(y) = Four<T>{{from_float<T>(result.x), from_float<T>(result.y),
+                                            from_float<T>(result.z), from_float<T>(result.w)}};
 }
 
-template <class T>
+template <class T, bool kAccumulate = false>
 __global__ void __launch_bounds__(kMostThreads) rms_norm(CudaRmsNormArgs args) {
   let_next_begin();
   const int vectors = static_cast<int>(args.size / 4);
@@ -78,19 +86,20 @@ __global__ void __launch_bounds__(kMostThreads) rms_norm(CudaRmsNormArgs args) {
 #pragma unroll
   for (int j = 0; j < kHeld; ++j)
     if (const int i = first + j * stride; i < vectors)
-      store(y + 4 * i, held[j], scale, held_weight[j]);
+      store<T, kAccumulate>(y + 4 * i, held[j], scale, held_weight[j]);
   for (int i = first + kHeld * stride; i < vectors; i += stride)
-    store(y + 4 * i, x[i], scale, __ldg(weight + i));
+    store<T, kAccumulate>(y + 4 * i, x[i], scale, __ldg(weight + i));
 }
 
 }  // namespace
 
 void run_rms_norm(const cuda::Context& context, const CudaRmsNormArgs& args) {
   if (args.rows == 0) return;
-  with_type(args.y_dtype, [&](auto type) {
-    launch(context, rms_norm<decltype(type)>, dim3(static_cast<unsigned>(args.rows)),
-           threads_of(args.size), 0, args);
-  });
+  const dim3 grid(static_cast<unsigned>(args.rows));
+  const int threads = threads_of(args.size);
+  if (args.accumulate) return launch(context, rms_norm<float, true>, grid, threads, 0, args);
+  with_type(args.y_dtype,
+            [&](auto type) { launch(context, rms_norm<decltype(type)>, grid, threads, 0, args); });
 }
 
 }  // namespace kvasir::kernels
