@@ -73,13 +73,13 @@ struct LiveRequest {
   kv::Domain domain;
   std::shared_ptr<EventStream> events = std::make_shared<EventStream>();
   std::vector<Sample> samples;
-  bool prompt_done = false;    // every sample has its first token
+  bool prompt_done = false;    // and every sample holds its KV
   bool is_cancelled = false;   // guarded by the loop's mutex
   int64_t cached_tokens = 0;   // of the prompt, at the first step
   int64_t progress_sent = -1;  // positions
   PairCount prefill;
-  double submitted_seconds = 0, first_token_seconds = 0;
-  std::optional<double> first_step_seconds;
+  double submitted_seconds = 0;
+  std::optional<double> first_step_seconds, first_token_seconds;
 
   // The prompt whose computation is worth waiting for: until request `id` has `length` positions.
   struct Awaited {

@@ -83,6 +83,10 @@ void Sampler::add_answer(TokenId token) {
   if (!answer_counts_.empty()) ++answer_counts_[static_cast<size_t>(token)];
 }
 
+double Sampler::random_number(int64_t position) const {
+  return uniform(options_.seed, static_cast<uint32_t>(sample_), static_cast<uint64_t>(position));
+}
+
 Result<SampleResult> Sampler::sample(std::span<const float> logits, int64_t position, int top) {
   const float best = best_of(logits);
   if (!(best > -kInfinity))
@@ -153,8 +157,7 @@ TokenId Sampler::draw(std::span<const float> scores, float best, int64_t positio
 
   total = 0;
   for (const Candidate& each : candidates_) total += each.weight;
-  double left = total * uniform(options_.seed, static_cast<uint32_t>(sample_),
-                                static_cast<uint64_t>(position));
+  double left = total * random_number(position);
   TokenId chosen = 0;
   for (const Candidate& each : candidates_) {
     if (each.weight == 0) continue;

@@ -39,6 +39,13 @@ class Sampler {
   // NaN or +inf, or where all are -inf.
   Result<SampleResult> sample(std::span<const float> logits, int64_t position, int top = -1);
 
+  // What sample() works with, for executors that choose tokens on their device.
+  const SamplingOptions& options() const { return options_; }
+  double random_number(int64_t position) const;  // uniform in [0, 1)
+  // [vocab] or empty = not needed. Until the next add_answer().
+  std::span<const uint8_t> seen() const { return seen_; }
+  std::span<const int32_t> answer_counts() const { return answer_counts_; }
+
  private:
   // A place in the order of tokens, most likely first.
   struct Rank {

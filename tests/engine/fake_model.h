@@ -68,7 +68,6 @@ class FakeExecutor final : public Executor {
     }
     StepResult result;
     logits_.clear();
-    logits_.reserve(step.spans.size());
     int64_t rows = 0;
     for (const StepSpan& span : step.spans) {
       rows += std::ssize(span.tokens);
@@ -84,6 +83,18 @@ class FakeExecutor final : public Executor {
     return result;
   }
 
+  std::vector<Result<SampleResult>> sample(std::span<const Draw> draws) override {
+    if (std::exchange(throws_in_sample, false))
+      throw std::runtime_error("the executor has thrown while sampling");
+    draws_of_step.push_back(std::ssize(draws));
+    std::vector<Result<SampleResult>> results;
+    for (const Draw& draw : draws) {
+      results.push_back(draw.sampler->sample(logits(draw.span), draw.position, draw.top));
+    }
+    return results;
+  }
+  std::span<const float> logits(size_t span) override { return logits_.at(span); }
+
   int64_t positions = 1000;
   int64_t step_tokens = 64;
   int64_t dynamic_rope_from = 0;
@@ -91,11 +102,13 @@ class FakeExecutor final : public Executor {
   std::function<void(const Step&)> on_run;
   std::optional<Error> next_error;
   bool throws = false;
-  bool breaks_logits = false;
+  bool throws_in_sample = false;
+  std::optional<size_t> broken_span;  // whose logits are no numbers
 
   int64_t steps = 0;
   int64_t tokens_run = 0;
-  std::vector<StepSpan> last;  // page tables and tokens may have gone
+  std::vector<int64_t> draws_of_step;  // of the steps that had any
+  std::vector<StepSpan> last;          // page tables and tokens may have gone
 
  private:
   uint64_t& row(const StepSpan& span, int layer, int plane, int64_t position) const {
@@ -123,10 +136,10 @@ class FakeExecutor final : public Executor {
     }
     check_prefix(span, first);
     SpanResult result;
+    logits_.emplace_back();
     if (span.logits != StepSpan::Logits::kNone) {
-      logits_.push_back(logits_after(history));
-      if (breaks_logits) logits_.back()[3] = NAN;
-      result.logits = logits_.back();
+      logits_.back() = logits_after(history);
+      if (broken_span == logits_.size() - 1) logits_.back()[3] = NAN;
     }
     result.causal_pairs = count * first + count * (count + 1) / 2;
     result.scored_pairs = scored_per_pair * result.causal_pairs;
