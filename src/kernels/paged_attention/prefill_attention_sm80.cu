@@ -33,7 +33,7 @@ struct Cut {
   static constexpr int kQueryBytes = kRowTile * kRowBytes;
   static constexpr int kTileBytes = kKeyTile * kRowBytes;  // of keys or of values
 };
-using Cut64 = Cut<64, 2, 4, 3>;
+using Cut64 = Cut<64, 2, 4, 2>;
 using Cut80 = Cut<80, 2, 4, 2>;
 using Cut96 = Cut<96, 2, 4, 2>;
 using Cut128 = Cut<128, 2, 4, 2>;
