@@ -33,7 +33,7 @@ struct Cut {
   static constexpr int kQueryBytes = kRowTile * kRowBytes;
   static constexpr int kTileBytes = kKeyTile * kRowBytes;  // of keys or of values
 };
-using Cut64 = Cut<64, 2, 4, 3>;
+using Cut64 = Cut<64, 2, 4, 2>;
 using Cut80 = Cut<80, 2, 4, 2>;
 using Cut96 = Cut<96, 2, 4, 2>;
 using Cut128 = Cut<128, 2, 4, 2>;
@@ -127,20 +127,34 @@ struct Task {
   KeyTiles keys;
 };
 
-// [rows, kHeadDim] of 16-bit elements from rows `stride_bytes` apart; zeros in rows from
-// `valid_rows` and in chunks of 8 elements from `valid_chunks` on.
+// Rows of kHeadDim 16-bit elements, whose memory has `valid_chunks` chunks of 8 elements in each of
+// `valid_rows` rows `stride_bytes` apart; zeros where there is nothing.
 template <class C, int kRows>
 __device__ __forceinline__ void copy_rows(uint32_t to, const std::byte* from, int64_t stride_bytes,
                                           int valid_rows, int valid_chunks) {
-  constexpr int kChunks = C::kHeadDim / 8;
+  constexpr int kChunks = C::kHeadDim / 8, kCopies = kRows * kChunks / C::kThreads;
   static_assert(kRows * kChunks % C::kThreads == 0);
+  const int thread = static_cast<int>(threadIdx.x);
+  // Where this thread's copy i goes; one address and constants where every copy has its column.
+  const uint32_t first = to + (thread + thread / kChunks) * 16;
+  const auto place = [&](int i) -> uint32_t {
+    if (C::kThreads % kChunks == 0) return first + i * (C::kThreads + C::kThreads / kChunks) * 16;
+    const int at = thread + i * C::kThreads;
+    return to + (at + at / kChunks) * 16;
+  };
+  if (valid_rows >= kRows && stride_bytes == kChunks * 16) {  // one run of bytes
+    from += thread * 16;
 #pragma unroll
-  for (int i = 0; i < kRows * kChunks / C::kThreads; ++i) {
-    const int at = static_cast<int>(threadIdx.x) + i * C::kThreads;
+    for (int i = 0; i < kCopies; ++i) copy_async(place(i), from + i * C::kThreads * 16);
+    return;
+  }
+  // Rare, so it may not cost the other way registers.
+#pragma unroll 1
+  for (int at = thread; at < kRows * kChunks; at += C::kThreads) {
     const int row = at / kChunks, chunk = at % kChunks;
     const bool valid = row < valid_rows && chunk < valid_chunks;
-    copy_async(to + row * C::kRowBytes + chunk * 16,
-               valid ? from + row * stride_bytes + chunk * 16 : from, valid);
+    copy_async_or_zero(to + (at + row) * 16, valid ? from + row * stride_bytes + chunk * 16 : from,
+                       valid);
   }
 }
 
@@ -174,12 +188,6 @@ using Scores = float[C::kBlocksOfRows][kKeyTile / 8][4];
 template <class T, class C>
 __device__ __forceinline__ void score_keys(Scores<C>& scores, uint32_t queries, uint32_t keys) {
 #pragma unroll
-  for (int block = 0; block < C::kBlocksOfRows; ++block)
-#pragma unroll
-    for (int i = 0; i < kKeyTile / 8; ++i)
-#pragma unroll
-      for (int j = 0; j < 4; ++j) scores[block][i][j] = 0;
-#pragma unroll
   for (int step = 0; step < C::kHeadDim / 16; ++step) {
     uint32_t q[C::kBlocksOfRows][4];
 #pragma unroll
@@ -191,8 +199,14 @@ __device__ __forceinline__ void score_keys(Scores<C>& scores, uint32_t queries, 
       load_matrices(k, keys + pair * 16 * C::kRowBytes + step * 32);
 #pragma unroll
       for (int block = 0; block < C::kBlocksOfRows; ++block) {
-        multiply_add<T>(scores[block][2 * pair], q[block], k[0], k[1]);
-        multiply_add<T>(scores[block][2 * pair + 1], q[block], k[2], k[3]);
+        float(&first)[4] = scores[block][2 * pair], (&second)[4] = scores[block][2 * pair + 1];
+        if (step == 0) {
+          multiply<T>(first, q[block], k[0], k[1]);
+          multiply<T>(second, q[block], k[2], k[3]);
+        } else {
+          multiply_add<T>(first, q[block], k[0], k[1]);
+          multiply_add<T>(second, q[block], k[2], k[3]);
+        }
       }
     }
   }
