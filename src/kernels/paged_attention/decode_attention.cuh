@@ -125,7 +125,11 @@ class Reader {
  public:
   __device__ __forceinline__ Reader(const DecodeArgs& args, const DecodeStart& start, Copy& copy,
                                     int warp, int lane)
-      : args_(args), cursor_(args.plan, start), copy_(copy), units_(start.units), warp_(warp),
+      : args_(args),
+        cursor_(args.plan, start),
+        copy_(copy),
+        units_(start.units),
+        warp_(warp),
         lane_(lane) {
     read_page_ids();
     skip();
@@ -150,7 +154,9 @@ class Reader {
     ids_index_ = cursor_.index;
     ids_page_ = cursor_.page;
     const int page = min(ids_page_ + lane_, cursor_.span.pages - 1);
-    ids_ = __ldcg(args_.attention.page_tables + cursor_.span.first_page + page);
+    // A span without keys may have no pages.
+    if (cursor_.span.last_key >= 0)
+      ids_ = __ldcg(args_.attention.page_tables + cursor_.span.first_page + page);
   }
   __device__ __forceinline__ void advance() {
     --units_;
@@ -173,8 +179,8 @@ class Reader {
 // i * 8 + 2 t + 1: of each S^T the keys g and g + 8, of each O^T the elements g and g + 8 of step.
 template <class T, int kSteps, int kTiles>
 struct State {
-  float maximum[kTiles][2];   // in units of log2; the same in all lanes of a query
-  float weights[kTiles][2];   // of this lane's keys alone
+  float maximum[kTiles][2];  // in units of log2; the same in all lanes of a query
+  float weights[kTiles][2];  // of this lane's keys alone
   float out[kSteps][kTiles][4];
 
   __device__ __forceinline__ void reset() {
@@ -325,12 +331,17 @@ struct Share {
   }
 };
 
+// What a sum of weights relative to `maximum` is worth relative to `highest`; 0 without keys.
+__device__ __forceinline__ float rescale(float maximum, float highest) {
+  return maximum == -INFINITY ? 0 : exp2f(maximum - highest);
+}
+
 template <class T>
 __device__ __forceinline__ void write_result(const DecodeArgs& args, const Segment& segment,
                                              int query, int element, float4 sum, float maximum,
                                              float weights) {
   const CudaAttentionArgs& attention = args.attention;
-  const float inverse = 1 / weights;
+  const float inverse = weights > 0 ? 1 / weights : 0;
   const uint2 packed = {pack<T>(sum.x * inverse, sum.y * inverse),
                         pack<T>(sum.z * inverse, sum.w * inverse)};
   T* out = static_cast<T*>(attention.out) + segment.row * attention.out_row_stride +
@@ -362,7 +373,8 @@ __device__ __forceinline__ void merge_blocks(const DecodeArgs& args, const Segme
         const int64_t slot = 2 * int64_t{share.first + begin + j} + (begin + j == 0);
         const int64_t row = slot * kDecodeQueries + query;
         totals[j] = __ldcg(args.plan.totals + row);
-        sums[j] = __ldcg(reinterpret_cast<const float4*>(args.plan.sums + row * head_dim + element));
+        sums[j] =
+            __ldcg(reinterpret_cast<const float4*>(args.plan.sums + row * head_dim + element));
       }
       float raised = maximum;
 #pragma unroll
@@ -415,7 +427,7 @@ __device__ __forceinline__ void finish(const DecodeArgs& args, const Segment& se
   for (int tile = 0; tile < kTiles; ++tile)
 #pragma unroll
     for (int i = 0; i < 2; ++i)
-      factor[tile][i] = exp2f(state.maximum[tile][i] - highest(tile * 8 + column + i));
+      factor[tile][i] = rescale(state.maximum[tile][i], highest(tile * 8 + column + i));
 
   const DecodeHeader header = read_record(args.plan.header);
   const int heads = args.attention.pages.kv_heads * args.tiles;
@@ -447,7 +459,7 @@ __device__ __forceinline__ void finish(const DecodeArgs& args, const Segment& se
       for (int j = 0; j < kWarps; ++j) {
         const float4 part = *reinterpret_cast<const float4*>(&exchange.out[j][query][element]);
         const float2 totals = exchange.totals[j][query];
-        weights += totals.y * exp2f(totals.x - maximum);
+        weights += totals.y * rescale(totals.x, maximum);
         sum = {sum.x + part.x, sum.y + part.y, sum.z + part.z, sum.w + part.w};
       }
       if (share.count == 1) {
@@ -529,8 +541,10 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerMultiprocessor)
   wait_for_inputs();
   let_next_begin();
   for (; begun < kStages; ++begun) {
-    if (!reader.is_done()) reader.copy_next();
-    else copy.skip();
+    if (!reader.is_done())
+      reader.copy_next();
+    else
+      copy.skip();
   }
 
   const int heads = args.attention.pages.kv_heads * args.tiles;
@@ -556,8 +570,10 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerMultiprocessor)
                 args.log2_scale, cursor.first_key() - warp * kWarpKeys,
                 cursor.last_key() - warp * kWarpKeys, lane);
       __syncwarp();
-      if (!reader.is_done()) reader.copy_next();
-      else copy.skip();
+      if (!reader.is_done())
+        reader.copy_next();
+      else
+        copy.skip();
       if (++slot == kStages) {
         slot = 0;
         parity ^= 1;
@@ -597,7 +613,8 @@ void with_shape(const DecodeArgs& args, Use&& use) {
     if (head_dim <= 128) return with_steps.template operator()<T, 8>();
     return with_steps.template operator()<T, 16>();
   };
-  if (args.attention.pages.dtype == DType::kBF16) return with_element.template operator()<bfloat16>();
+  if (args.attention.pages.dtype == DType::kBF16)
+    return with_element.template operator()<bfloat16>();
   return with_element.template operator()<float16>();
 }
 

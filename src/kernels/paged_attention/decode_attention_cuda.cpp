@@ -6,7 +6,8 @@
 namespace kvasir::kernels {
 namespace {
 
-constexpr int kBlocksPerMultiprocessor = 2;
+// The kernel for Hopper runs on no other.
+bool is_hopper(const cuda::Context& context) { return context.compute_capability == 90; }
 
 int tiles_of(const CudaAttentionDesc& desc) {
   return (desc.q_heads / desc.kv_heads + kDecodeQueries - 1) / kDecodeQueries;
@@ -15,9 +16,11 @@ int tiles_of(const CudaAttentionDesc& desc) {
 // By the host's bounds: as many as run at once, or as there can be units.
 int blocks_of(const CudaAttentionDesc& desc, const cuda::Context& context, int spans,
               int64_t max_length) {
-  const int64_t units = (max_length + kPageTokens - 1) / kPageTokens * spans * desc.kv_heads *
-                        tiles_of(desc);
-  const int64_t most = int64_t{context.multiprocessors} * kBlocksPerMultiprocessor;
+  const int64_t units =
+      (max_length + kPageTokens - 1) / kPageTokens * spans * desc.kv_heads * tiles_of(desc);
+  const int64_t most =
+      int64_t{context.multiprocessors} *
+      (is_hopper(context) ? decode_blocks_sm90(desc.head_dim) : decode_blocks_sm80(desc.head_dim));
   return static_cast<int>(std::clamp<int64_t>(units, 1, most));
 }
 
@@ -96,7 +99,10 @@ void build_decode_attention(const cuda::Context& context, const CudaAttentionArg
 void run_decode_attention(const cuda::Context& context, const CudaAttentionArgs& args) {
   if (args.span_count == 0) return;
   const Job job = job_of(context, args);
-  launch_decode_attention_sm80(context, job.args, job.blocks);
+  if (is_hopper(context))
+    launch_decode_attention_sm90(context, job.args, job.blocks);
+  else
+    launch_decode_attention_sm80(context, job.args, job.blocks);
 }
 
 uint64_t decode_attention_pairs(const CudaAttentionDesc&, int64_t length, int64_t window) {

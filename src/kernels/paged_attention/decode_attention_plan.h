@@ -24,11 +24,11 @@ struct alignas(16) DecodeSpan {
   int32_t first_page = 0;  // place in page_tables of the first page with visible keys
   int32_t pages = 0;       // with visible keys
   int16_t first_key = 0;   // visible, in the first page
-  int16_t last_key = 0;    // visible, in the last page: the query's own
+  int16_t last_key = 0;    // visible, in the last page: the query's own; -1 = none
 };
 
 struct alignas(16) DecodeStart {
-  DecodeSpan span;   // a copy of spans[index], so that a block begins after one read
+  DecodeSpan span;  // a copy of spans[index], so that a block begins after one read
   int32_t index = 0;
   int32_t head = 0;
   int32_t page = 0;   // counted from the span's first with visible keys
@@ -43,28 +43,33 @@ struct alignas(16) DecodeHeader {
 // The parts of a workspace, in device memory.
 struct DecodePlan {
   DecodeHeader* header = nullptr;
-  DecodeStart* starts = nullptr;     // [blocks]
-  DecodeSpan* spans = nullptr;       // [span_count + 2]: those with a row, then some without pages
-  int32_t* pages_before = nullptr;   // [span_count + 1]: those of spans before
-  uint32_t* tickets = nullptr;       // [blocks]: how many are done with the segment that begins in
-                                     // that block and goes on in the next; 0 between runs
+  DecodeStart* starts = nullptr;    // [blocks]
+  DecodeSpan* spans = nullptr;      // [span_count + 2]: those with a row, then some without pages
+  int32_t* pages_before = nullptr;  // [span_count + 1]: those of spans before
+  uint32_t* tickets = nullptr;      // [blocks]: how many are done with the segment that begins in
+                                    // that block and goes on in the next; 0 between runs
   // A block has at most two partial results: of a segment that began in an earlier block (0), and
   // of one that begins in it (1).
-  float2* totals = nullptr;  // [blocks, 2, kDecodeQueries]: maximum in units of log2, sum of weights
-  float* sums = nullptr;     // [blocks, 2, kDecodeQueries, head_dim]: weighted sums of values
+  float2* totals =
+      nullptr;            // [blocks, 2, kDecodeQueries]: maximum in units of log2, sum of weights
+  float* sums = nullptr;  // [blocks, 2, kDecodeQueries, head_dim]: weighted sums of values
 };
 
 // What a run depends on beside the plan.
 struct DecodeArgs {
   CudaAttentionArgs attention;
   DecodePlan plan;
-  int group = 0;        // query heads of a KV head
-  int tiles = 0;        // units that a group takes: ceil(group / kDecodeQueries)
+  int group = 0;         // query heads of a KV head
+  int tiles = 0;         // units that a group takes: ceil(group / kDecodeQueries)
   float log2_scale = 0;  // scores in units of log2
 };
 
 void launch_build_decode_attention(const cuda::Context& context, const DecodeArgs& args,
                                    int blocks);
+// Blocks that run at once on a multiprocessor.
+int decode_blocks_sm80(int head_dim);
+int decode_blocks_sm90(int head_dim);
 void launch_decode_attention_sm80(const cuda::Context& context, const DecodeArgs& args, int blocks);
+void launch_decode_attention_sm90(const cuda::Context& context, const DecodeArgs& args, int blocks);
 
 }  // namespace kvasir::kernels

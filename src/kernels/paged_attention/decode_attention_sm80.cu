@@ -30,6 +30,8 @@ __device__ __forceinline__ int2 sum_before(int value, int (&of_warps)[32]) {
 
 __device__ __forceinline__ DecodeSpan span_of(const CudaAttentionSpan& span, int64_t window) {
   const int position = span.query_offset;
+  if (position < 0)  // no keys: one unit that no warp has part in, for the result of 0
+    return {.first_row = span.first_row, .pages = 1, .last_key = -1};
   const int64_t before = window > 0 ? position - window + 1 : 0;
   const int lowest = before > 0 ? static_cast<int>(before) : 0;
   constexpr int kTokens = static_cast<int>(kPageTokens);
@@ -148,15 +150,11 @@ class VectorCopy {
   uint32_t ring_;
 };
 
-// Shared memory for two blocks on an A100, and for one on GPUs that have 99 KB of it.
-template <class T, int kSteps, int kTiles>
-void run(const cuda::Context& context, const DecodeArgs& args, int blocks) {
-  constexpr int kStages = 16 / kSteps;
-  using Copy = VectorCopy<kSteps, kStages>;
-  launch_attend<T, kSteps, kTiles, kStages, 2, Copy>(context, args, blocks, {});
-}
+constexpr int kBlocksPerMultiprocessor = 2;
 
 }  // namespace
+
+int decode_blocks_sm80(int) { return kBlocksPerMultiprocessor; }
 
 void launch_build_decode_attention(const cuda::Context& context, const DecodeArgs& args,
                                    int blocks) {
@@ -166,7 +164,10 @@ void launch_build_decode_attention(const cuda::Context& context, const DecodeArg
 void launch_decode_attention_sm80(const cuda::Context& context, const DecodeArgs& args,
                                   int blocks) {
   with_shape(args, [&]<class T, int kSteps, int kTiles>() {
-    run<T, kSteps, kTiles>(context, args, blocks);
+    // Shared memory for two blocks on an A100, and for one on GPUs that have 99 KB of it.
+    constexpr int kStages = 16 / kSteps;
+    launch_attend<T, kSteps, kTiles, kStages, kBlocksPerMultiprocessor,
+                  VectorCopy<kSteps, kStages>>(context, args, blocks, {});
   });
 }
 
