@@ -1,3 +1,4 @@
+#include "kernels/late_copy.h"
 #include "kernels/paged_attention_gpu_cases.h"
 #include "kernels/paged_attention_gpu_problem.h"
 
@@ -112,6 +113,39 @@ TEST_F(DecodeAttention, GraphsReplayWithOtherLengths) {
     }
     KVASIR_CUDA(cudaGraphExecDestroy(replay));
     KVASIR_CUDA(cudaGraphDestroy(graph));
+  }
+}
+
+// The kernel before a run writes the newest keys and values, while the run has begun already.
+TEST_F(DecodeAttention, OverlapsWithTheKernelThatWritesTheNewestKeys) {
+  for (const int32_t position : {0, 15, 64, 1000, 4991}) {
+    const GpuAttentionProblem problem(
+        {.q_heads = 8, .kv_heads = 2, .head_dim = 128, .spans = {{1, position}}}, DType::kBF16);
+    for (cuda::Context context : contexts()) {
+      SCOPED_TRACE(::testing::Message()
+                   << "position " << position << ", for capability " << context.compute_capability);
+      const GpuAttentionResult expected = result(context, problem);
+      context.overlap = true;
+      GpuAttentionArrays arrays = problem.arrays(1, workspace_bytes(context, problem));
+      arrays.spans.write(problem.spans());
+      const CudaAttentionArgs args = problem.args(arrays);
+      uint32_t id = 0;
+      KVASIR_CUDA(cudaMemcpy(&id, args.page_tables + problem.spans()[0].first_page + position / 64,
+                             sizeof(id), cudaMemcpyDeviceToHost));
+      std::byte* page = args.pages.page(id);
+      const size_t row_bytes = 128 * 2, piece_bytes = 64 * row_bytes, pieces = 2 * 2;
+      const testing::DeviceArray<std::byte> kept(pieces * piece_bytes);
+      KVASIR_CUDA(cudaMemcpy(kept.data(), page, kept.size(), cudaMemcpyDeviceToDevice));
+      for (int i = 0; i < 5; ++i) {
+        KVASIR_CUDA(
+            cudaMemset2D(page + position % 64 * row_bytes, piece_bytes, 0xff, row_bytes, pieces));
+        KVASIR_CUDA(cudaDeviceSynchronize());
+        build_decode_attention(context, args);
+        testing::launch_late_copy(context, page, kept.data(), kept.size());
+        run_decode_attention(context, args);
+        ASSERT_EQ(problem.read(arrays), expected) << "run " << i;
+      }
+    }
   }
 }
 

@@ -300,35 +300,33 @@ struct Exchange {
   uint32_t done;
 };
 
-// A span and head whose last unit, or whose last unit in this block, has been added.
+// Where a span and head's queries and results lie.
 struct Segment {
   int row, first_head, queries;
-  int index, head, page, pages;  // the last unit added, and its span
 
   __device__ __forceinline__ Segment(const DecodeArgs& args, const Cursor& cursor)
       : row(cursor.span.first_row),
         first_head(cursor.head / args.tiles * args.group +
                    cursor.head % args.tiles * kDecodeQueries),
-        queries(min(args.group - cursor.head % args.tiles * kDecodeQueries, kDecodeQueries)),
-        index(cursor.index),
-        head(cursor.head),
-        page(cursor.page),
-        pages(cursor.span.pages) {}
+        queries(min(args.group - cursor.head % args.tiles * kDecodeQueries, kDecodeQueries)) {}
 };
 
 // Blocks that share a segment.
 struct Share {
-  int first, count;
+  int first = 0;
+  int count = 1;  // 1: whole in this block
 
-  // `unit`: the segment's first.
-  __device__ __forceinline__ Share(const DecodeHeader& header, int64_t unit, int pages) {
-    first = owner(header, unit);
-    count = owner(header, unit + pages - 1) - first + 1;
+  // `done`: units of this block before the segment's; `page`: the segment's first in this block.
+  __device__ __forceinline__ Share(const DecodeStart& start, int done, int page, int pages) {
+    // Block b begins with unit floor(b * all_units / blocks).
+    const auto owner = [&](int64_t unit) {
+      return static_cast<int>(((unit + 1) * start.blocks - 1) / start.all_units);
+    };
+    const int64_t first_unit = blockIdx.x * start.all_units / start.blocks + done - page;
+    first = owner(first_unit);
+    count = owner(first_unit + pages - 1) - first + 1;
   }
-  // Block b begins with unit floor(b * units / blocks).
-  __device__ __forceinline__ static int owner(const DecodeHeader& header, int64_t unit) {
-    return static_cast<int>(((unit + 1) * header.blocks - 1) / header.units);
-  }
+  Share() = default;
 };
 
 // What a sum of weights relative to `maximum` is worth relative to `highest`; 0 without keys.
@@ -401,8 +399,8 @@ __device__ __forceinline__ void merge_blocks(const DecodeArgs& args, const Segme
 // All threads of the block call this together.
 template <class T, int kSteps, int kTiles>
 __device__ __forceinline__ void finish(const DecodeArgs& args, const Segment& segment,
-                                       State<T, kSteps, kTiles>& state, Exchange<kTiles>& exchange,
-                                       int warp, int lane) {
+                                       const Share& share, State<T, kSteps, kTiles>& state,
+                                       Exchange<kTiles>& exchange, int warp, int lane) {
   const int column = lane % 4 * 2;
 #pragma unroll
   for (int tile = 0; tile < kTiles; ++tile)
@@ -429,11 +427,6 @@ __device__ __forceinline__ void finish(const DecodeArgs& args, const Segment& se
     for (int i = 0; i < 2; ++i)
       factor[tile][i] = rescale(state.maximum[tile][i], highest(tile * 8 + column + i));
 
-  const DecodeHeader header = read_record(args.plan.header);
-  const int heads = args.attention.pages.kv_heads * args.tiles;
-  const int64_t unit = int64_t{__ldcg(args.plan.pages_before + segment.index)} * heads +
-                       int64_t{segment.head} * segment.pages;
-  const Share share(header, unit, segment.pages);
   const int block = static_cast<int>(blockIdx.x);
   const int64_t slot = (2 * int64_t{block} + (block == share.first)) * kDecodeQueries;
   const int head_dim = args.attention.pages.head_dim;
@@ -559,9 +552,9 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerMultiprocessor)
   read_queries<T>(queries, args, Segment(args, cursor), lane);
   int slot = 0;
   uint32_t parity = 0;
-  for (int units = start.units; units > 0;) {
-    const int pages = min(units, cursor.span.pages - cursor.page);
-    units -= pages;
+  for (int done = 0; done < start.units;) {
+    const int first_page = cursor.page, all_pages = cursor.span.pages;
+    const int pages = min(start.units - done, all_pages - first_page);
     state.reset();
     for (int i = 0; i < pages; ++i, ++cursor.page) {
       if (!cursor.concerns(warp)) continue;
@@ -581,11 +574,13 @@ __global__ void __launch_bounds__(kThreads, kBlocksPerMultiprocessor)
     }
     --cursor.page;
     const Segment segment(args, cursor);
-    if (units > 0) {
+    const Share share = pages == all_pages ? Share() : Share(start, done, first_page, all_pages);
+    done += pages;
+    if (done < start.units) {
       cursor.next_segment(args.plan, heads);
       read_queries<T>(queries, args, Segment(args, cursor), lane);
     }
-    finish(args, segment, state, exchange, warp, lane);
+    finish(args, segment, share, state, exchange, warp, lane);
   }
 }
 

@@ -44,7 +44,6 @@ class Parts {
 DecodePlan plan_of(Parts& parts, int blocks, int spans, int head_dim) {
   const int64_t partial = int64_t{blocks} * 2 * kDecodeQueries;
   DecodePlan plan;
-  plan.header = parts.take<DecodeHeader>(1);
   plan.starts = parts.take<DecodeStart>(blocks);
   plan.spans = parts.take<DecodeSpan>(spans + 2);
   plan.pages_before = parts.take<int32_t>(spans + 1);

@@ -27,22 +27,19 @@ struct alignas(16) DecodeSpan {
   int16_t last_key = 0;    // visible, in the last page: the query's own; -1 = none
 };
 
+// Where a block begins, with all it needs to begin after one read.
 struct alignas(16) DecodeStart {
-  DecodeSpan span;  // a copy of spans[index], so that a block begins after one read
+  DecodeSpan span;  // a copy of spans[index]
   int32_t index = 0;
   int32_t head = 0;
-  int32_t page = 0;   // counted from the span's first with visible keys
-  int32_t units = 0;  // of this block; 0 = nothing to do
-};
-
-struct alignas(16) DecodeHeader {
-  int64_t units = 0;
-  int32_t blocks = 0;  // that have units
+  int32_t page = 0;       // counted from the span's first with visible keys
+  int32_t units = 0;      // of this block; 0 = nothing to do
+  int64_t all_units = 0;  // of all blocks
+  int32_t blocks = 0;     // that have units
 };
 
 // The parts of a workspace, in device memory.
 struct DecodePlan {
-  DecodeHeader* header = nullptr;
   DecodeStart* starts = nullptr;    // [blocks]
   DecodeSpan* spans = nullptr;      // [span_count + 2]: those with a row, then some without pages
   int32_t* pages_before = nullptr;  // [span_count + 1]: those of spans before

@@ -69,7 +69,6 @@ __global__ void __launch_bounds__(kBuildThreads) build(DecodeArgs args, int bloc
   const int64_t units = int64_t{pages} * heads;
   const int busy = units < blocks ? static_cast<int>(units) : blocks;
   if (thread == 0) {
-    *plan.header = {.units = units, .blocks = busy};
     plan.spans[count] = plan.spans[count + 1] = {};
     plan.pages_before[count] = pages;
   }
@@ -93,7 +92,9 @@ __global__ void __launch_bounds__(kBuildThreads) build(DecodeArgs args, int bloc
                           .index = low,
                           .head = unit / span.pages,
                           .page = unit % span.pages,
-                          .units = static_cast<int>(end - first)};
+                          .units = static_cast<int>(end - first),
+                          .all_units = units,
+                          .blocks = busy};
   }
   // Runs read the plan before they wait.
   __threadfence();
