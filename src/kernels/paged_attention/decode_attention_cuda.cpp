@@ -6,9 +6,6 @@
 namespace kvasir::kernels {
 namespace {
 
-// The kernel for Hopper runs on no other.
-bool is_hopper(const cuda::Context& context) { return context.compute_capability == 90; }
-
 int tiles_of(const CudaAttentionDesc& desc) {
   return (desc.q_heads / desc.kv_heads + kDecodeQueries - 1) / kDecodeQueries;
 }
@@ -18,9 +15,7 @@ int blocks_of(const CudaAttentionDesc& desc, const cuda::Context& context, int s
               int64_t max_length) {
   const int64_t units =
       (max_length + kPageTokens - 1) / kPageTokens * spans * desc.kv_heads * tiles_of(desc);
-  const int64_t most =
-      int64_t{context.multiprocessors} *
-      (is_hopper(context) ? decode_blocks_sm90(desc.head_dim) : decode_blocks_sm80(desc.head_dim));
+  const int64_t most = int64_t{context.multiprocessors} * kDecodeBlocks;
   return static_cast<int>(std::clamp<int64_t>(units, 1, most));
 }
 
@@ -46,7 +41,7 @@ DecodePlan plan_of(Parts& parts, int blocks, int spans, int head_dim) {
   DecodePlan plan;
   plan.starts = parts.take<DecodeStart>(blocks);
   plan.spans = parts.take<DecodeSpan>(spans + 2);
-  plan.pages_before = parts.take<int32_t>(spans + 1);
+  plan.pages_before = parts.take<int32_t>(spans);
   plan.tickets = parts.take<uint32_t>(blocks);
   plan.totals = parts.take<float2>(partial);
   plan.sums = parts.take<float>(partial * head_dim);
@@ -98,10 +93,7 @@ void build_decode_attention(const cuda::Context& context, const CudaAttentionArg
 void run_decode_attention(const cuda::Context& context, const CudaAttentionArgs& args) {
   if (args.span_count == 0) return;
   const Job job = job_of(context, args);
-  if (is_hopper(context))
-    launch_decode_attention_sm90(context, job.args, job.blocks);
-  else
-    launch_decode_attention_sm80(context, job.args, job.blocks);
+  launch_decode_attention(context, job.args, job.blocks);
 }
 
 uint64_t decode_attention_pairs(const CudaAttentionDesc&, int64_t length, int64_t window) {
