@@ -6,8 +6,6 @@
 namespace kvasir::kernels {
 namespace {
 
-constexpr int kBlocksPerMultiprocessor = 2;
-
 int tiles_of(const CudaAttentionDesc& desc) {
   return (desc.q_heads / desc.kv_heads + kDecodeQueries - 1) / kDecodeQueries;
 }
@@ -15,9 +13,9 @@ int tiles_of(const CudaAttentionDesc& desc) {
 // By the host's bounds: as many as run at once, or as there can be units.
 int blocks_of(const CudaAttentionDesc& desc, const cuda::Context& context, int spans,
               int64_t max_length) {
-  const int64_t units = (max_length + kPageTokens - 1) / kPageTokens * spans * desc.kv_heads *
-                        tiles_of(desc);
-  const int64_t most = int64_t{context.multiprocessors} * kBlocksPerMultiprocessor;
+  const int64_t units =
+      (max_length + kPageTokens - 1) / kPageTokens * spans * desc.kv_heads * tiles_of(desc);
+  const int64_t most = int64_t{context.multiprocessors} * kDecodeBlocks;
   return static_cast<int>(std::clamp<int64_t>(units, 1, most));
 }
 
@@ -41,10 +39,9 @@ class Parts {
 DecodePlan plan_of(Parts& parts, int blocks, int spans, int head_dim) {
   const int64_t partial = int64_t{blocks} * 2 * kDecodeQueries;
   DecodePlan plan;
-  plan.header = parts.take<DecodeHeader>(1);
   plan.starts = parts.take<DecodeStart>(blocks);
   plan.spans = parts.take<DecodeSpan>(spans + 2);
-  plan.pages_before = parts.take<int32_t>(spans + 1);
+  plan.pages_before = parts.take<int32_t>(spans);
   plan.tickets = parts.take<uint32_t>(blocks);
   plan.totals = parts.take<float2>(partial);
   plan.sums = parts.take<float>(partial * head_dim);
@@ -96,7 +93,7 @@ void build_decode_attention(const cuda::Context& context, const CudaAttentionArg
 void run_decode_attention(const cuda::Context& context, const CudaAttentionArgs& args) {
   if (args.span_count == 0) return;
   const Job job = job_of(context, args);
-  launch_decode_attention_sm80(context, job.args, job.blocks);
+  launch_decode_attention(context, job.args, job.blocks);
 }
 
 uint64_t decode_attention_pairs(const CudaAttentionDesc&, int64_t length, int64_t window) {
