@@ -1,7 +1,5 @@
 #include "engine/sampling_cuda.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <cstring>
 
@@ -16,19 +14,16 @@ size_t table_bytes(int64_t max_draws, int64_t vocab) {
   return static_cast<size_t>(max_draws * vocab) * (kCountBytes + 1);
 }
 
-Result<SampleResult> result_of(const kernels::SampleChoice& choice, const Draw& draw) {
-  if (choice.fault != 0)
-    return Error(
-        ErrorCode::kInternal,
-        fmt::format("the model's logits for position {} are {}; are the weights intact?",
-                    draw.position, choice.fault == 1 ? "not finite" : "all minus infinity"));
+Result<SampleResult> result_of(const kernels::SampleChoice& choice, const Draw& draw,
+                               int64_t vocab) {
+  if (choice.fault != 0) return broken_logits(draw.position, choice.fault == 2);
   SampleResult result;
   result.token = choice.token;
   if (draw.top < 0) return result;
   result.logprob = choice.logprob;
-  for (int i = 0; i < draw.top; ++i)
-    if (choice.top_tokens[i] >= 0)
-      result.top_logprobs.push_back({choice.top_tokens[i], choice.top_logprobs[i]});
+  const int64_t count = std::min<int64_t>({draw.top, kernels::kMaxTopLogprobs, vocab});
+  for (int64_t i = 0; i < count; ++i)
+    result.top_logprobs.push_back({choice.top_tokens[i], choice.top_logprobs[i]});
   return result;
 }
 
@@ -37,7 +32,6 @@ Result<SampleResult> result_of(const kernels::SampleChoice& choice, const Draw& 
 int64_t CudaSampling::device_bytes(int64_t max_draws, int64_t vocab) {
   return static_cast<int64_t>(static_cast<size_t>(max_draws) *
                                   (sizeof(kernels::SampleDraw) + sizeof(kernels::SampleChoice)) +
-                              kernels::sample_workspace_bytes(max_draws, vocab) +
                               table_bytes(max_draws, vocab));
 }
 
@@ -48,10 +42,7 @@ CudaSampling::CudaSampling(int64_t max_draws, int64_t vocab)
       host_choices_(static_cast<size_t>(max_draws) * sizeof(kernels::SampleChoice)),
       draws_(host_draws_.bytes()),
       choices_(host_choices_.bytes()),
-      workspace_(kernels::sample_workspace_bytes(max_draws, vocab)),
-      tables_(table_bytes(max_draws, vocab)) {
-  KVASIR_CUDA(cudaMemset(workspace_.data(), 0, workspace_.bytes()));
-}
+      tables_(table_bytes(max_draws, vocab)) {}
 
 void CudaSampling::upload_tables(const cuda::Context& context, const Draw& draw, int64_t index,
                                  kernels::SampleDraw& described) {
@@ -82,7 +73,7 @@ void CudaSampling::describe(const cuda::Context& context, std::span<const Draw> 
                                   .repetition_penalty = options.repetition_penalty,
                                   .presence_penalty = options.presence_penalty,
                                   .frequency_penalty = options.frequency_penalty,
-                                  .top = draws[i].top};
+                                  .top = std::min(draws[i].top, kernels::kMaxTopLogprobs)};
     upload_tables(context, draws[i], static_cast<int64_t>(i), described);
     std::memcpy(host_draws_.data() + i * sizeof(described), &described, sizeof(described));
   }
@@ -102,8 +93,7 @@ std::vector<Result<SampleResult>> CudaSampling::sample(const cuda::Context& cont
                        .vocab = vocab_,
                        .draws = reinterpret_cast<const kernels::SampleDraw*>(draws_.data()),
                        .count = std::ssize(draws),
-                       .choices = reinterpret_cast<kernels::SampleChoice*>(choices_.data()),
-                       .workspace = workspace_.data()});
+                       .choices = reinterpret_cast<kernels::SampleChoice*>(choices_.data())});
   KVASIR_CUDA(cudaMemcpyAsync(host_choices_.data(), choices_.data(),
                               draws.size() * sizeof(kernels::SampleChoice), cudaMemcpyDeviceToHost,
                               context.stream));
@@ -111,7 +101,7 @@ std::vector<Result<SampleResult>> CudaSampling::sample(const cuda::Context& cont
   std::vector<Result<SampleResult>> results;
   for (size_t i = 0; i < draws.size(); ++i)
     results.push_back(result_of(
-        reinterpret_cast<const kernels::SampleChoice*>(host_choices_.data())[i], draws[i]));
+        reinterpret_cast<const kernels::SampleChoice*>(host_choices_.data())[i], draws[i], vocab_));
   return results;
 }
 
