@@ -223,7 +223,14 @@ std::vector<Result<SampleResult>> CudaExecutor::sample(std::span<const Draw> dra
     KVASIR_CHECK(count > 0, "a token is drawn where no logits were asked for");
     rows.push_back(first + count - 1);
   }
-  return sampling_.sample(context_, logits_, draws, rows);
+  std::vector<Result<SampleResult>> results = sampling_.sample(context_, logits_, draws, rows);
+  // So many log-probabilities are rare enough to be looked for on the host.
+  for (size_t i = 0; i < draws.size(); ++i)
+    if (draws[i].top > kernels::kMaxTopLogprobs)
+      results[i] =
+          draws[i].sampler->sample(logits(draws[i].span).last(static_cast<size_t>(vocab_size())),
+                                   draws[i].position, draws[i].top);
+  return results;
 }
 
 std::span<const float> CudaExecutor::logits(size_t span) {

@@ -66,6 +66,12 @@ Result<void> check_sampling(const SamplingOptions& options) {
   return {};
 }
 
+Error broken_logits(int64_t position, bool all_minus_infinity) {
+  return Error(ErrorCode::kInternal,
+               fmt::format("the model's logits for position {} are {}; are the weights intact?",
+                           position, all_minus_infinity ? "all minus infinity" : "not finite"));
+}
+
 Sampler::Sampler(const SamplingOptions& options, int sample, int64_t vocab_size)
     : options_(options), sample_(sample) {
   if (options.repetition_penalty != 1) seen_.resize(static_cast<size_t>(vocab_size));
@@ -89,10 +95,7 @@ double Sampler::random_number(int64_t position) const {
 
 Result<SampleResult> Sampler::sample(std::span<const float> logits, int64_t position, int top) {
   const float best = best_of(logits);
-  if (!(best > -kInfinity))
-    return Error(ErrorCode::kInternal,
-                 fmt::format("the model's logits for position {} are {}; are the weights intact?",
-                             position, std::isnan(best) ? "not finite" : "all minus infinity"));
+  if (!(best > -kInfinity)) return broken_logits(position, !std::isnan(best));
   const std::span<const float> scores = penalised(logits);
   const float best_score = scores.data() == logits.data() ? best : best_of(scores);
   SampleResult result;

@@ -19,6 +19,9 @@ struct SampleResult {
   std::vector<TokenLogprob> top_logprobs;  // `top` of them, descending, ties by id
 };
 
+// Why no token was chosen: the model's logits are all -inf, or one is NaN or +inf.
+Error broken_logits(int64_t position, bool all_minus_infinity);
+
 // The sampler of one sample: keeps the token counts that the penalties need.
 //
 // Order: penalties, temperature, top-k, top-p, min-p. Repetition divides positive logits of seen

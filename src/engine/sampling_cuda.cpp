@@ -1,7 +1,5 @@
 #include "engine/sampling_cuda.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <cstring>
 
@@ -16,19 +14,16 @@ size_t table_bytes(int64_t max_draws, int64_t vocab) {
   return static_cast<size_t>(max_draws * vocab) * (kCountBytes + 1);
 }
 
-Result<SampleResult> result_of(const kernels::SampleChoice& choice, const Draw& draw) {
-  if (choice.fault != 0)
-    return Error(
-        ErrorCode::kInternal,
-        fmt::format("the model's logits for position {} are {}; are the weights intact?",
-                    draw.position, choice.fault == 1 ? "not finite" : "all minus infinity"));
+Result<SampleResult> result_of(const kernels::SampleChoice& choice, const Draw& draw,
+                               int64_t vocab) {
+  if (choice.fault != 0) return broken_logits(draw.position, choice.fault == 2);
   SampleResult result;
   result.token = choice.token;
   if (draw.top < 0) return result;
   result.logprob = choice.logprob;
-  for (int i = 0; i < draw.top; ++i)
-    if (choice.top_tokens[i] >= 0)
-      result.top_logprobs.push_back({choice.top_tokens[i], choice.top_logprobs[i]});
+  const int64_t count = std::min<int64_t>({draw.top, kernels::kMaxTopLogprobs, vocab});
+  for (int64_t i = 0; i < count; ++i)
+    result.top_logprobs.push_back({choice.top_tokens[i], choice.top_logprobs[i]});
   return result;
 }
 
@@ -78,7 +73,7 @@ void CudaSampling::describe(const cuda::Context& context, std::span<const Draw> 
                                   .repetition_penalty = options.repetition_penalty,
                                   .presence_penalty = options.presence_penalty,
                                   .frequency_penalty = options.frequency_penalty,
-                                  .top = draws[i].top};
+                                  .top = std::min(draws[i].top, kernels::kMaxTopLogprobs)};
     upload_tables(context, draws[i], static_cast<int64_t>(i), described);
     std::memcpy(host_draws_.data() + i * sizeof(described), &described, sizeof(described));
   }
@@ -106,7 +101,7 @@ std::vector<Result<SampleResult>> CudaSampling::sample(const cuda::Context& cont
   std::vector<Result<SampleResult>> results;
   for (size_t i = 0; i < draws.size(); ++i)
     results.push_back(result_of(
-        reinterpret_cast<const kernels::SampleChoice*>(host_choices_.data())[i], draws[i]));
+        reinterpret_cast<const kernels::SampleChoice*>(host_choices_.data())[i], draws[i], vocab_));
   return results;
 }
 

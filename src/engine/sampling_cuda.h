@@ -17,7 +17,8 @@ class CudaSampling {
   CudaSampling(int64_t max_draws, int64_t vocab);
   static int64_t device_bytes(int64_t max_draws, int64_t vocab);
 
-  // `rows`: the row of logits [*, vocab] of each draw. Waits for the device.
+  // `rows`: the row of logits [*, vocab] of each draw. Waits for the device. At most
+  // kMaxTopLogprobs log-probabilities a draw.
   std::vector<Result<SampleResult>> sample(const cuda::Context& context, const float* logits,
                                            std::span<const Draw> draws,
                                            std::span<const int64_t> rows);
@@ -31,7 +32,7 @@ class CudaSampling {
   int64_t max_draws_, vocab_;
   cuda::PinnedMemory host_draws_, host_choices_;
   cuda::DeviceMemory draws_, choices_;
-  cuda::DeviceMemory tables_;  // [max_draws, vocab] counts, then as many marks
+  cuda::DeviceMemory tables_;  // [max_draws, vocab] counts, then as many marks; at first need
 };
 
 }  // namespace kvasir::engine

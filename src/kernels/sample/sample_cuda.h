@@ -29,6 +29,7 @@ struct SampleChoice {
   // Why no token was chosen: 0 = fine, 1 = a logit is NaN or +inf, 2 = all are -inf.
   int32_t fault = 0;
   float logprob = 0;  // of the unmodified distribution, where asked for
+  // Of the `top` most likely tokens, descending, ties by id; the rest is not written.
   int32_t top_tokens[kMaxTopLogprobs] = {};
   float top_logprobs[kMaxTopLogprobs] = {};
 };

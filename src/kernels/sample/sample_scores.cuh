@@ -22,74 +22,109 @@ constexpr uint32_t kLowestKey = 0x007fffff;  // of -inf
 // A place in the order of tokens, larger = more likely; equal scores rank by id, lower first.
 constexpr int kIdBits = 20;
 constexpr uint32_t kLargestId = (1u << kIdBits) - 1;
+static_assert(kLargestSampledVocab <= kLargestId);
 __device__ inline uint64_t place_of(float score, uint32_t token) {
   return (uint64_t{key_of(score)} << kIdBits) | (kLargestId - token);
 }
 __device__ inline uint32_t token_of(uint64_t place) {
   return kLargestId - (static_cast<uint32_t>(place) & kLargestId);
 }
+__device__ inline float score_of(uint64_t place) {
+  return value_of(static_cast<uint32_t>(place >> kIdBits));
+}
 
-struct Penalties {
-  const uint8_t* seen;
-  const int32_t* counts;
-  double repetition, presence, frequency;
-
-  __device__ bool any() const { return seen != nullptr || counts != nullptr; }
-  // As the CPU's sampler computes it, to the bit: no fused multiply-add.
-  __device__ float apply(float logit, uint32_t token) const {
-    double score = logit;
-    if (seen != nullptr && seen[token] != 0)
-      score = score < 0 ? __dmul_rn(score, repetition) : score / repetition;
-    if (counts != nullptr && counts[token] > 0)
-      score = __dsub_rn(score, __dadd_rn(presence, __dmul_rn(frequency, counts[token])));
-    if (logit == -INFINITY) return logit;
-    // Extreme penalties must not make a token infinitely likely.
-    return static_cast<float>(fmin(fmax(score, double{-FLT_MAX}), double{FLT_MAX}));
+// Tokens from the most likely one down to a place: what filters leave.
+class Leading {
+ public:
+  __device__ Leading() : score_(-INFINITY), token_(kLargestId) {}
+  __device__ explicit Leading(uint64_t lowest) : Leading() {
+    if ((lowest >> kIdBits) < kLowestKey) return;
+    score_ = score_of(lowest);
+    token_ = token_of(lowest);
   }
+  __device__ bool has(float score, uint32_t token) const {
+    return score > score_ || (score == score_ && token <= token_);
+  }
+
+ private:
+  float score_;
+  uint32_t token_;
 };
 
-// Tokens further from the best one than this, in units of temperature, weigh nothing: all of them
-// together are drawn less often than once in 10^13 draws.
-constexpr double kFarthest = 44;
+// As the CPU's sampler computes it, to the bit: no fused multiply-add.
+__device__ __noinline__ float penalised(const SampleDraw& draw, float logit, uint32_t token) {
+  double score = logit;
+  if (draw.seen != nullptr && draw.seen[token] != 0)
+    score = score < 0 ? __dmul_rn(score, draw.repetition_penalty) : score / draw.repetition_penalty;
+  if (draw.counts != nullptr && draw.counts[token] > 0)
+    score = __dsub_rn(score, __dadd_rn(draw.presence_penalty,
+                                       __dmul_rn(draw.frequency_penalty, draw.counts[token])));
+  if (logit == -INFINITY) return logit;
+  // Extreme penalties must not make a token infinitely likely.
+  return static_cast<float>(fmin(fmax(score, double{-FLT_MAX}), double{FLT_MAX}));
+}
 
-struct Weights {
-  double best;
-  double inverse_temperature;
+// exp((score - best) / temperature), to the last bits of a double. As 2^-(n + f)/64 with whole n
+// and |f| <= 1/2: a table, and a short polynomial.
+class Weights {
+ public:
+  static constexpr int kTableSize = 64;
+  // Tokens further from the best one than this, in units of temperature, weigh nothing: all of them
+  // together are drawn less often than once in 10^13 draws.
+  static constexpr double kFarthest = 44;
 
-  __device__ Weights(float best_score, double temperature)
-      : best(best_score), inverse_temperature(fmin(1 / temperature, DBL_MAX)) {}
+  static __device__ void fill(double* table) {
+    if (threadIdx.x < kTableSize)
+      table[threadIdx.x] = exp2(-static_cast<double>(threadIdx.x) / kTableSize);
+  }
+
+  __device__ Weights(const double* table, float best, double temperature)
+      : table_(table), best_(best), scale_(fmin(kStepsOfOne / temperature, DBL_MAX)) {}
+
   __device__ double operator()(float score) const {
-    const double distance = (best - score) * inverse_temperature;
-    return distance > kFarthest ? 0 : exp(-distance);
+    const double steps = (best_ - score) * scale_;
+    if (!(steps < kFarthest * kStepsOfOne)) return 0;
+    constexpr double kRounder = 0x1.8p52;
+    const double shifted = steps + kRounder;
+    const int n = __double2loint(shifted);
+    const double f = steps - (shifted - kRounder);
+    constexpr double kC1 = -1 / kStepsOfOne, kC2 = kC1 * kC1 / 2, kC3 = kC2 * kC1 / 3,
+                     kC4 = kC3 * kC1 / 4, kC5 = kC4 * kC1 / 5;
+    const double power = fma(fma(fma(fma(fma(kC5, f, kC4), f, kC3), f, kC2), f, kC1), f, 1.0) *
+                         table_[n % kTableSize];
+    return __hiloint2double(__double2hiint(power) - (n / kTableSize << 20), __double2loint(power));
   }
+
+ private:
+  static constexpr double kStepsOfOne = kTableSize / 0.693147180559945309417;  // of e^-1
+  const double* table_;  // [kTableSize], in shared memory
+  double best_, scale_;
 };
 
-// Calls use(token, logit) for every token of the warp's that the lane looks after, in ascending
-// order.
+// Calls use(token, logit) for the lane's tokens of [first_token, end_token), in ascending order.
+// kUnroll tiles of 128 tokens are read at a time where they are whole and the row is aligned.
 template <int kUnroll, class Use>
 __device__ __forceinline__ void for_each_logit(const float* logits, uint32_t first_token,
                                                uint32_t end_token, int lane, Use&& use) {
-  const bool aligned = reinterpret_cast<uintptr_t>(logits) % 16 == 0;
-  for (uint32_t start = first_token + lane * 4; start < end_token; start += 128 * kUnroll) {
-    float values[kUnroll][4];
+  constexpr uint32_t kTile = 128;
+  uint32_t tile = first_token;
+  if (reinterpret_cast<uintptr_t>(logits) % sizeof(float4) == 0)
+    for (; tile + kUnroll * kTile <= end_token; tile += kUnroll * kTile) {
+      float4 values[kUnroll];
 #pragma unroll
-    for (int i = 0; i < kUnroll; ++i) {
-      const uint32_t token = start + 128 * i;
-      if (aligned && token + 4 <= end_token) {
-        const float4 four = *reinterpret_cast<const float4*>(logits + token);
-        values[i][0] = four.x, values[i][1] = four.y, values[i][2] = four.z, values[i][3] = four.w;
-        continue;
+      for (int i = 0; i < kUnroll; ++i)
+        values[i] = *reinterpret_cast<const float4*>(logits + tile + i * kTile + lane * 4);
+#pragma unroll
+      for (int i = 0; i < kUnroll; ++i) {
+        const uint32_t token = tile + i * kTile + lane * 4;
+        use(token, values[i].x);
+        use(token + 1, values[i].y);
+        use(token + 2, values[i].z);
+        use(token + 3, values[i].w);
       }
-#pragma unroll
-      for (int j = 0; j < 4; ++j)
-        values[i][j] = token + j < end_token ? logits[token + j] : -INFINITY;
     }
-#pragma unroll
-    for (int i = 0; i < kUnroll; ++i)
-#pragma unroll
-      for (int j = 0; j < 4; ++j)
-        if (start + 128 * i + j < end_token) use(start + 128 * i + j, values[i][j]);
-  }
+#pragma unroll(kUnroll > 1 ? 4 : 1)
+  for (uint32_t token = tile + lane; token < end_token; token += 32) use(token, logits[token]);
 }
 
 }  // namespace kvasir::kernels::sampling

@@ -16,6 +16,8 @@ struct OneBlock {
   static constexpr int kBlocks = 1;
   static __device__ int rank() { return 0; }
   static __device__ void sync() { __syncthreads(); }
+  static __device__ void arrive() {}
+  static __device__ void wait() { __syncthreads(); }
   template <class T>
   static __device__ T* at(T* shared, int) {
     return shared;
@@ -33,8 +35,18 @@ struct Cluster {
     return static_cast<int>(rank);
   }
   static __device__ void sync() {
+    arrive();
+    wait();
+  }
+  // The halves of sync().
+  static __device__ void arrive() {
 #if __CUDA_ARCH__ >= 900
-    asm volatile("barrier.cluster.arrive;\nbarrier.cluster.wait;" ::: "memory");
+    asm volatile("barrier.cluster.arrive;" ::: "memory");
+#endif
+  }
+  static __device__ void wait() {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("barrier.cluster.wait;" ::: "memory");
 #endif
   }
   // Where `shared` lies in the block of that rank.
@@ -95,8 +107,8 @@ class Team {
   __device__ Team(Parts<Group>& shared, int64_t vocab) : shared_(shared) {
     constexpr int kTile = 128;
     const auto tiles = static_cast<uint32_t>((vocab + kSlots * kTile - 1) / (kSlots * kTile));
-    first_token = min(slot() * tiles * kTile, static_cast<uint32_t>(vocab));
-    end_token = min(first_token + tiles * kTile, static_cast<uint32_t>(vocab));
+    tokens_of_slot_ = tiles * kTile;
+    vocab_ = static_cast<uint32_t>(vocab);
   }
   static __device__ int lane() { return static_cast<int>(threadIdx.x % 32); }
   static __device__ int warp() { return static_cast<int>(threadIdx.x / 32); }
@@ -116,11 +128,17 @@ class Team {
     return index < kSlots ? shared_.parts[round_][index] : Part{};
   }
 
-  // Tokens of this warp: [first_token, end_token), the first a multiple of 128.
-  uint32_t first_token, end_token;
+  // Tokens of a slot: [first_token, end_token), the first a multiple of 128.
+  __device__ uint32_t first_token(uint32_t slot) const {
+    return min(slot * tokens_of_slot_, vocab_);
+  }
+  __device__ uint32_t end_token(uint32_t slot) const {
+    return min((slot + 1) * tokens_of_slot_, vocab_);
+  }
 
  private:
   Parts<Group>& shared_;
+  uint32_t tokens_of_slot_, vocab_;
   int round_ = 0;
 };
 
