@@ -58,7 +58,12 @@ bool is_whitespace(char32_t code_point);   // property White_Space
 bool is_numeric(char32_t code_point);      // categories Nd, Nl, No
 bool is_punctuation(char32_t code_point);  // categories P* and the ASCII symbols
 bool is_mark(char32_t code_point);         // categories Mn, Mc, Me
+bool is_nonspacing_mark(char32_t code_point);  // category Mn
+bool is_control(char32_t code_point);      // categories Cc, Cf, Co
 bool is_word(char32_t code_point);         // \w of UTS 18: Alphabetic, M, Nd, Pc, Join_Control
+
+// The end of the grapheme cluster (extended, UAX 29) that begins at `begin` < text.size().
+size_t grapheme_end(std::string_view text, size_t begin);
 
 // Appends the lower-case form (U+0130 becomes two characters).
 void append_lowercase(char32_t code_point, std::string& out);

@@ -105,9 +105,10 @@ TEST(Normalizer, RefusesWhatItDoesNotKnow) {
   const auto error = [](std::string_view json) {
     return error_of([&] { parse_part<Normalizer>(json); });
   };
-  EXPECT_EQ(error(R"({"type": "BertNormalizer"})"),
-            "test: \"BertNormalizer\" is not supported; supported: Sequence, NFC, NFD, NFKC, NFKD, "
-            "Lowercase, StripAccents, ByteLevel, Prepend, Strip, Replace");
+  EXPECT_EQ(error(R"({"type": "Uppercase"})"),
+            "test: \"Uppercase\" is not supported; supported: Sequence, NFC, NFD, NFKC, NFKD, "
+            "Lowercase, StripAccents, ByteLevel, Prepend, Strip, Replace, Nmt, Precompiled, "
+            "BertNormalizer");
   EXPECT_EQ(error(R"({"type": "Prepend"})"),
             "test: expected an object with the key \"prepend\", found an object with "
             "the keys [type]; is the file damaged?");

@@ -46,7 +46,7 @@ TEST(PreTokenizer, ByteLevel) {
   EXPECT_EQ(words(json(true, true), "a"), (Words{" a"}));
   EXPECT_EQ(words(json(true, true), " a"), (Words{" a"}));
   EXPECT_EQ(words(json(true, false), "a b"), (Words{" a b"}));
-  EXPECT_TRUE(parse_part<PreTokenizer>(json(false, true)).is_byte_level());
+  EXPECT_TRUE(parse_part<PreTokenizer>(json(false, true)).take_byte_level());
 }
 
 TEST(PreTokenizer, ByteLevelInTheMiddleWritesCharacters) {
@@ -54,7 +54,7 @@ TEST(PreTokenizer, ByteLevelInTheMiddleWritesCharacters) {
       {"type": "ByteLevel", "add_prefix_space": false, "use_regex": false},
       {"type": "Split", "pattern": {"String": "Ġ"}, "behavior": "MergedWithNext", "invert": false}]})";
   EXPECT_EQ(words(json, "a é"), (Words{"a", "ĠÃ©"}));
-  EXPECT_FALSE(parse_part<PreTokenizer>(json).is_byte_level());
+  EXPECT_FALSE(parse_part<PreTokenizer>(json).take_byte_level());
 }
 
 TEST(PreTokenizer, Digits) {
@@ -107,7 +107,7 @@ TEST(PreTokenizer, RefusesWhatItDoesNotKnow) {
   const auto error = [](std::string_view json) {
     return error_of([&] { parse_part<PreTokenizer>(json); });
   };
-  EXPECT_NE(error(R"({"type": "BertPreTokenizer"})").find("is not supported"), std::string::npos);
+  EXPECT_NE(error(R"({"type": "Sentences"})").find("is not supported"), std::string::npos);
   EXPECT_EQ(error(split_json("Sideways")),
             "test.behavior: \"Sideways\" is not supported; supported: Removed, Isolated, "
             "MergedWithPrevious, MergedWithNext, Contiguous");

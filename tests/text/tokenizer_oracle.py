@@ -17,6 +17,8 @@ import sys
 from tokenizers import (AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers,
                         processors, trainers)
 
+import tokenizer_oracle_models
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 random.seed(20240)
 
@@ -224,6 +226,9 @@ for behavior in ("removed", "isolated", "merged_with_previous", "merged_with_nex
     for invert in (False, True):
         CASES[f"split_{behavior}{'_invert' if invert else ''}"] = lambda behavior=behavior, invert=invert: make(
             pre=split(r"[\w'’]+|\d", behavior, invert), unk_token="<unk>", vocab=1500)
+CASES |= tokenizer_oracle_models.cases(
+    (BOOK[:120_000] + TRAINING).decode("utf-8", "replace").splitlines(keepends=True), with_added, split,
+    [chr(code) for low, high in RANGES for code in range(low, high + 1)])
 
 
 # ---- output ----
@@ -240,6 +245,8 @@ def write_bytes(file, data):
 def write_case(folder, tokenizer, texts):
     folder.mkdir()
     tokenizer.save(str(folder / "tokenizer.json"))
+    # As read from the file: its reader does not restore every score of a Unigram to the last bit.
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     probes = []
     with open(folder / "ids", "wb") as out:
         for text in texts:

@@ -26,7 +26,11 @@ const std::filesystem::path& oracle_folder() {
     const auto python = source / ".venv-oracle/bin/python";
     const auto script = source / "tests/text/tokenizer_oracle.py";
     if (!std::filesystem::exists(python)) return std::filesystem::path();
-    const auto version = std::filesystem::last_write_time(script).time_since_epoch().count();
+    const auto version =
+        std::max(std::filesystem::last_write_time(script),
+                 std::filesystem::last_write_time(source / "tests/text/tokenizer_oracle_models.py"))
+            .time_since_epoch()
+            .count();
     const auto out = std::filesystem::temp_directory_path() / "kvasir-tokenizer-oracle" /
                      std::to_string(version);
     if (std::filesystem::exists(out / "texts")) return out;
@@ -171,18 +175,23 @@ TEST_P(OracleTokenizer, Decode) {
   EXPECT_TRUE(failures > 0 || expected.at_end());
 }
 
-INSTANTIATE_TEST_SUITE_P(Kinds, OracleTokenizer,
-                         testing::Values("gpt2", "gpt2_prefix", "llama3", "qwen2", "camel",
-                                         "several_splits", "digits", "digits_runs",
-                                         "normalizer_bytes", "llama2", "metaspace_first",
-                                         "metaspace_always", "metaspace_never", "gemma", "unknown",
-                                         "unknown_fused", "dropped", "lower", "nfkd", "punctuation",
-                                         "split_removed", "split_removed_invert", "split_isolated",
-                                         "split_isolated_invert", "split_merged_with_previous",
-                                         "split_merged_with_previous_invert",
-                                         "split_merged_with_next", "split_merged_with_next_invert",
-                                         "split_contiguous", "split_contiguous_invert", "shipped"),
-                         [](const auto& info) { return std::string(info.param); });
+INSTANTIATE_TEST_SUITE_P(
+    Kinds, OracleTokenizer,
+    testing::Values("gpt2", "gpt2_prefix", "llama3", "qwen2", "camel", "several_splits", "digits",
+                    "digits_runs", "normalizer_bytes", "llama2", "metaspace_first",
+                    "metaspace_always", "metaspace_never", "gemma", "unknown", "unknown_fused",
+                    "dropped", "lower", "nfkd", "punctuation", "split_removed",
+                    "split_removed_invert", "split_isolated", "split_isolated_invert",
+                    "split_merged_with_previous", "split_merged_with_previous_invert",
+                    "split_merged_with_next", "split_merged_with_next_invert", "split_contiguous",
+                    "split_contiguous_invert", "shipped", "unigram_t5", "unigram_xlmr",
+                    "unigram_albert", "unigram_first", "unigram_first_split", "unigram_plain",
+                    "unigram_some_bytes", "unigram_ties", "unigram_ties_split", "unigram_unknowns",
+                    "unigram_scripts", "unigram_byte_level", "unigram_delimiter", "unigram_fixed",
+                    "wordpiece_uncased", "wordpiece_cased", "wordpiece_accents",
+                    "wordpiece_keeps_accents", "wordpiece_short", "wordpiece_one_word",
+                    "wordpiece_marks", "wordlevel", "wordlevel_ctc", "wordlevel_ctc_plain"),
+    [](const auto& info) { return std::string(info.param); });
 
 }  // namespace
 }  // namespace kvasir::text
