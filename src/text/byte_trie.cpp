@@ -1,5 +1,7 @@
 #include "text/byte_trie.h"
 
+#include <algorithm>
+
 namespace kvasir::text {
 
 ByteTrie ByteTrie::build(std::vector<std::pair<std::string_view, int32_t>> texts) {
@@ -28,6 +30,15 @@ ByteTrie ByteTrie::build(std::vector<std::pair<std::string_view, int32_t>> texts
       ranges.push_back({first, begin, depth + 1});
       ++trie.nodes_[node].count;
     }
+  }
+  for (Node& node : trie.nodes_) {
+    if (node.count <= kMostListed) continue;
+    const size_t table = trie.tables_.size();
+    trie.tables_.resize(table + 256, kNone);
+    for (uint32_t child = node.first; child < node.first + node.count; ++child) {
+      trie.tables_[table + trie.bytes_[child]] = child;
+    }
+    node.first = static_cast<uint32_t>(table);
   }
   return trie;
 }

@@ -1,7 +1,6 @@
 #pragma once
 // A set of texts with values, searched for by their first bytes.
 
-#include <algorithm>
 #include <cstdint>
 #include <string_view>
 #include <utility>
@@ -22,16 +21,10 @@ class ByteTrie {
   // The node that `byte` leads to, or kNone.
   uint32_t child(uint32_t node, char byte) const {
     const Node& parent = nodes_[node];
-    const uint8_t* begin = bytes_.data() + parent.first;
-    const uint8_t* end = begin + parent.count;
     const auto sought = static_cast<uint8_t>(byte);
-    if (parent.count > 8) {
-      const uint8_t* found = std::lower_bound(begin, end, sought);
-      return found != end && *found == sought ? parent.first + static_cast<uint32_t>(found - begin)
-                                              : kNone;
-    }
-    for (const uint8_t* at = begin; at < end; ++at) {
-      if (*at == sought) return parent.first + static_cast<uint32_t>(at - begin);
+    if (parent.count > kMostListed) return tables_[parent.first + sought];
+    for (uint32_t child = parent.first; child < parent.first + parent.count; ++child) {
+      if (bytes_[child] == sought) return child;
     }
     return kNone;
   }
@@ -39,13 +32,15 @@ class ByteTrie {
   int32_t value(uint32_t node) const { return nodes_[node].value; }
 
  private:
+  static constexpr uint32_t kMostListed = 8;
   struct Node {
-    uint32_t first = 0;  // of its children
+    uint32_t first = 0;  // of its children; where they are more than kMostListed, of its table
     uint32_t count = 0;
     int32_t value = -1;
   };
   std::vector<Node> nodes_;
-  std::vector<uint8_t> bytes_;  // that lead to each node
+  std::vector<uint8_t> bytes_;    // that lead to each node
+  std::vector<uint32_t> tables_;  // 256 children each
 };
 
 }  // namespace kvasir::text

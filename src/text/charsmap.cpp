@@ -60,38 +60,30 @@ Charsmap Charsmap::parse(const JsonNode& node) {
   for (size_t at = 4; at < 4 + trie_bytes; at += 4) map.units_.push_back(little_endian(bytes, at));
   map.replacements_ = bytes.substr(4 + trie_bytes);
   if (!is_valid_utf8(map.replacements_)) node.malformed("replacements in UTF-8");
-  for (size_t c = 0; c < map.ascii_.size(); ++c) {
+  for (size_t c = 0; c < map.kept_.size(); ++c) {
     const char character = static_cast<char>(c);
-    map.ascii_[c] = map.search({&character, 1});
+    map.kept_[c] = character != '\r' && !map.find({&character, 1});
   }
   return map;
 }
 
 std::optional<std::string_view> Charsmap::find(std::string_view text) const {
-  const Slice slice = search(text);
-  if (!slice.is_there) return std::nullopt;
-  return std::string_view(replacements_).substr(slice.begin, slice.size);
-}
-
-Charsmap::Slice Charsmap::search(std::string_view text) const {
   size_t node = offset_of(units_[0]);
   for (const char c : text) {
     const auto byte = static_cast<uint8_t>(c);
     node ^= byte;
-    if (byte == 0 || node >= units_.size() || label_of(units_[node]) != byte) return {};
+    if (byte == 0 || node >= units_.size() || label_of(units_[node]) != byte) return std::nullopt;
     const uint32_t unit = units_[node];
     node ^= offset_of(unit);
     if (!has_value(unit)) continue;
-    return node < units_.size() ? replacement(units_[node] & ~(1u << 31)) : Slice{};
+    if (node >= units_.size()) return std::nullopt;
+    const size_t begin = units_[node] & ~(1u << 31);
+    if (begin > replacements_.size()) return std::nullopt;
+    const std::string_view rest = std::string_view(replacements_).substr(begin);
+    if (!rest.empty() && is_utf8_continuation(rest[0])) return std::nullopt;
+    return rest.substr(0, rest.find('\0'));
   }
-  return {};
-}
-
-Charsmap::Slice Charsmap::replacement(size_t begin) const {
-  if (begin > replacements_.size()) return {};
-  if (begin < replacements_.size() && is_utf8_continuation(replacements_[begin])) return {};
-  const size_t end = std::min(replacements_.find('\0', begin), replacements_.size());
-  return {begin, end - begin, true};
+  return std::nullopt;
 }
 
 }  // namespace kvasir::text

@@ -22,24 +22,14 @@ class Charsmap {
   // The replacement of the shortest text in the map that `text` begins with; nothing where none
   // does. Never throws: what a damaged trie says beyond its bounds is not in the map.
   std::optional<std::string_view> find(std::string_view text) const;
-  // The same for a character of ASCII, faster.
-  std::optional<std::string_view> find_ascii(char c) const {
-    const Slice& slice = ascii_[static_cast<uint8_t>(c)];
-    if (!slice.is_there) return std::nullopt;
-    return std::string_view(replacements_).substr(slice.begin, slice.size);
-  }
+  // Whether `c` is of ASCII, not in the map and no carriage return, which clusters with a line
+  // feed.
+  bool keeps(char c) const { return (c & 0x80) == 0 && kept_[static_cast<uint8_t>(c)]; }
 
  private:
-  struct Slice {
-    size_t begin = 0, size = 0;
-    bool is_there = false;
-  };
-  Slice search(std::string_view text) const;
-  Slice replacement(size_t begin) const;
-
   std::vector<uint32_t> units_;
   std::string replacements_;
-  std::array<Slice, 128> ascii_{};
+  std::array<bool, 128> kept_{};
 };
 
 }  // namespace kvasir::text

@@ -4,6 +4,7 @@
 
 #include "text/charsmap.h"
 #include "text/unicode.h"
+#include "text/unicode_sets.h"
 
 namespace kvasir::text {
 
@@ -178,16 +179,14 @@ class Precompiled final : public NormalizerStep {
     std::string out;
     out.reserve(text.size() + text.size() / 8);
     for (size_t at = 0; at < text.size();) {
-      const bool stands_alone =
-          is_ascii(text.substr(at, 2)) && !text.substr(at).starts_with("\r\n");
-      if (stands_alone) {
-        write(text.substr(at, 1), map_.find_ascii(text[at]), out, origin);
-        ++at;
+      size_t end = origin.is_done() ? plain_run(text, at) : at;
+      if (end > at) {
+        out.append(text, at, end - at);
       } else {
-        const size_t end = grapheme_end(text, at);
+        end = grapheme_end(text, at);
         write_cluster(text.substr(at, end - at), out, origin);
-        at = end;
       }
+      at = end;
       check_growth(out.size(), value.original_bytes);
     }
     value.origin_bytes = origin.finish();
@@ -195,6 +194,13 @@ class Precompiled final : public NormalizerStep {
   }
 
  private:
+  // The end of the ASCII characters from `at` on that stay as they are. Each is a cluster: an ASCII
+  // character stands behind it, and it is no carriage return.
+  size_t plain_run(std::string_view text, size_t at) const {
+    while (at + 1 < text.size() && map_.keeps(text[at]) && (text[at + 1] & 0x80) == 0) ++at;
+    return at;
+  }
+
   // Short clusters are looked up as a whole, and give way to what the map has for their beginning;
   // odd, but so SentencePiece's models were converted.
   void write_cluster(std::string_view cluster, std::string& out, OriginTracker& origin) const {

@@ -6,6 +6,7 @@
 
 #include "text/unicode.h"
 #include "text/unicode_scripts.h"
+#include "text/unicode_sets.h"
 
 namespace kvasir::text {
 

@@ -196,34 +196,6 @@ bool is_numeric(char32_t c) {
   return category_is(c, kMask);
 }
 
-bool is_punctuation(char32_t c) {
-  if (c < 0x80) {
-    return (c >= '!' && c <= '/') || (c >= ':' && c <= '@') || (c >= '[' && c <= '`') ||
-           (c >= '{' && c <= '~');
-  }
-  constexpr unsigned kMask = bit(UTF8PROC_CATEGORY_PC) | bit(UTF8PROC_CATEGORY_PD) |
-                             bit(UTF8PROC_CATEGORY_PS) | bit(UTF8PROC_CATEGORY_PE) |
-                             bit(UTF8PROC_CATEGORY_PI) | bit(UTF8PROC_CATEGORY_PF) |
-                             bit(UTF8PROC_CATEGORY_PO);
-  return category_is(c, kMask);
-}
-
-bool is_mark(char32_t c) {
-  constexpr unsigned kMask =
-      bit(UTF8PROC_CATEGORY_MN) | bit(UTF8PROC_CATEGORY_MC) | bit(UTF8PROC_CATEGORY_ME);
-  return c >= 0x300 && category_is(c, kMask);
-}
-
-bool is_nonspacing_mark(char32_t c) {
-  return c >= 0x300 && category_is(c, bit(UTF8PROC_CATEGORY_MN));
-}
-
-bool is_control(char32_t c) {
-  if (c < 0x80) return c < 0x20 || c == 0x7F;
-  return category_is(
-      c, bit(UTF8PROC_CATEGORY_CC) | bit(UTF8PROC_CATEGORY_CF) | bit(UTF8PROC_CATEGORY_CO));
-}
-
 bool is_word(char32_t c) {
   constexpr unsigned kMask =
       bit(UTF8PROC_CATEGORY_LU) | bit(UTF8PROC_CATEGORY_LL) | bit(UTF8PROC_CATEGORY_LT) |

@@ -3,7 +3,11 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
+#include <iterator>
+#include <random>
+
 #include "text/parts.h"
+#include "text/unicode.h"
 
 namespace kvasir::text {
 namespace {
@@ -101,6 +105,66 @@ TEST(PreTokenizer, SequenceSplitsEachPart) {
   const char* json = R"({"type": "Sequence", "pretokenizers": [
       {"type": "WhitespaceSplit"}, {"type": "Digits", "individual_digits": true}]})";
   EXPECT_EQ(words(json, "a1 22"), (Words{"a", "1", "2", "2"}));
+}
+
+TEST(PreTokenizer, Bert) {
+  EXPECT_EQ(words(R"({"type": "BertPreTokenizer"})", "Hey friend!  How's$it「x」"),
+            (Words{"Hey", "friend", "!", "How", "'", "s", "$", "it", "「", "x", "」"}));
+}
+
+TEST(PreTokenizer, CharDelimiterSplit) {
+  EXPECT_EQ(words(R"({"type": "CharDelimiterSplit", "delimiter": "é"})", "aéébéc d"),
+            (Words{"a", "b", "c d"}));
+}
+
+TEST(PreTokenizer, FixedLength) {
+  EXPECT_EQ(words(R"({"type": "FixedLength", "length": 2})", "aéb漢c"), (Words{"aé", "b漢", "c"}));
+  EXPECT_EQ(words(R"({"type": "FixedLength"})", "abcdefg"), (Words{"abcde", "fg"}));
+}
+
+TEST(PreTokenizer, UnicodeScripts) {
+  constexpr const char* kJson = R"({"type": "UnicodeScripts"})";
+  EXPECT_EQ(words(kJson, "どこで生れ。Yes"), (Words{"どこで生れ", "。", "Yes"}));
+  EXPECT_EQ(words(kJson, "Apples are りんご 林檎"), (Words{"Apples are ", "りんご 林檎"}));
+  EXPECT_EQ(words(kJson, "  мир, a"),
+            (Words{"мир", ", ", "a"}));  // spaces at the beginning are lost
+  EXPECT_EQ(words(kJson, "  "), Words{});
+}
+
+// Cut where a step allows it, the parts give the words of the whole.
+TEST(PreTokenizer, SafeCutsKeepTheWords) {
+  std::mt19937 random(9);
+  constexpr std::string_view kPieces[] = {"a", "bc", " ", "  ",     "\n", "▁",
+                                          ".", "1",  "é", "\u3000", "漢"};
+  for (const char* json :
+       {R"({"type": "Metaspace", "replacement": "▁", "prepend_scheme": "always"})",
+        R"({"type": "Metaspace", "replacement": "▁", "prepend_scheme": "first"})",
+        R"({"type": "Metaspace", "replacement": "▁", "prepend_scheme": "always", "split": false})",
+        R"({"type": "BertPreTokenizer"})", R"({"type": "WhitespaceSplit"})",
+        R"({"type": "Whitespace"})", R"({"type": "Digits", "individual_digits": true})",
+        R"({"type": "Digits", "individual_digits": false})",
+        R"({"type": "Punctuation", "behavior": "MergedWithPrevious"})"}) {
+    const auto pre_tokenizer = parse_part<PreTokenizer>(json);
+    int cuts = 0;
+    for (int round = 0; round < 300; ++round) {
+      std::string text;
+      for (int i = 0; i < 12; ++i) text += kPieces[random() % std::size(kPieces)];
+      const Piece piece{text, static_cast<size_t>(utf8_size(text[0]))};
+      const size_t cut = pre_tokenizer.safe_cut(text, 1 + random() % text.size());
+      cuts += cut < text.size() ? 1 : 0;
+      Words whole, parts;
+      auto collect = [&](Piece word) { whole.emplace_back(word.text); };
+      auto collect_part = [&](Piece word) { parts.emplace_back(word.text); };
+      pre_tokenizer.split(piece, PieceSink(collect));
+      pre_tokenizer.split(piece.part(0, cut), PieceSink(collect_part));
+      pre_tokenizer.split(piece.part(cut, text.size()), PieceSink(collect_part));
+      EXPECT_EQ(parts, whole) << json << " " << testing::PrintToString(text) << " at " << cut;
+    }
+    const std::string_view kind = json;
+    const bool never = kind.find("false") != std::string_view::npos ||
+                       kind.find("MergedWith") != std::string_view::npos;
+    EXPECT_EQ(cuts == 0, never) << json;
+  }
 }
 
 TEST(PreTokenizer, RefusesWhatItDoesNotKnow) {

@@ -65,8 +65,8 @@ def rules(characters):
         apart = unicodedata.normalize("NFD", character)
         if apart != character:
             found[apart] = composed
-    # Longer texts, with and without a beginning of their own in the map.
-    found |= {"\r\n": "\n", "Ａ\u0301": "Á", "e\u0301\u0323": "ẹ́", "ﬁ": "fi", "ß": "ss", "q\u0301": "Q"}
+    # Longer texts, with and without a beginning of their own in the map, and one of two clusters.
+    found |= {"th": "T", "\r\n": "\n", "Ａ\u0301": "Á", "e\u0301\u0323": "ẹ́", "ﬁ": "fi", "ß": "ss", "q\u0301": "Q"}
     return found
 
 
@@ -222,7 +222,7 @@ def wordpiece_cases(lines, with_added, split):
         "wordpiece_keeps_accents": lambda: wordpiece(
             lower, bert(), normal(handle_chinese_chars=False, strip_accents=False), decoders.WordPiece()),
         "wordpiece_short": lambda: wordpiece(
-            vocab, pre_tokenizers.Whitespace(), None, decoders.WordPiece(prefix="a", cleanup=True),
+            vocab, pre_tokenizers.WhitespaceSplit(), None, decoders.WordPiece(prefix="a", cleanup=True),
             max_input_chars_per_word=6, continuing_subword_prefix=""),
         "wordpiece_one_word": lambda: wordpiece(
             lower | {"##" + token: len(lower) + index for index, token in enumerate([" ", "\n", ".", ","])},
