@@ -2,6 +2,7 @@
 
 usage: tokenizer_oracle.py OUT
 OUT/texts        length-prefixed documents: int32 count, then for each int32 size and bytes
+OUT/properties   a byte for each code point, see tokenizer_oracle_models.properties
 OUT/<case>/tokenizer.json
 OUT/<case>/ids   for each document: int32 size and ids, with and then (short ones) without special tokens
 OUT/<case>/decoded  for each list of ids of `probes`: the text without and with special tokens
@@ -275,6 +276,7 @@ def main():
         file.write(struct.pack("<i", len(texts)))
         for text in texts:
             write_bytes(file, text)
+    (out / "properties").write_bytes(tokenizer_oracle_models.properties())
     seen = [text.decode("utf-8", "replace") for text in texts]
     for name, case in CASES.items():
         small = [text for text in seen if len(text) < 1000]

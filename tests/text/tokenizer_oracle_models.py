@@ -188,7 +188,7 @@ def wordpiece(vocab, pre=None, normalizer=None, decoder=None, post=None, **model
     return tokenizer
 
 
-def wordpiece_cases(lines, with_added, split):
+def wordpiece_cases(lines, with_added, split, characters):
     trained = Tokenizer(models.WordPiece(unk_token="[UNK]"))
     trained.normalizer = normalizers.BertNormalizer(lowercase=False)
     trained.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
@@ -213,7 +213,18 @@ def wordpiece_cases(lines, with_added, split):
             tokenizer.decoder = decoder
         return tokenizer
 
+    def origin():
+        """Every character a word; those that count as the beginning of the text get a mark."""
+        letters = ["[UNK]"] + sorted(set("".join(lines[:2000]) + "½⁄éÁTQ▁") - {"["})[:700]
+        tokens = dict.fromkeys(letters + ["▁" + letter for letter in letters])
+        tokenizer = Tokenizer(models.WordLevel({token: i for i, token in enumerate(tokens)}, "[UNK]"))
+        tokenizer.normalizer = normalizers.Precompiled(charsmap(rules(characters)))
+        tokenizer.pre_tokenizer = pre_tokenizers.Sequence([
+            pre_tokenizers.FixedLength(1), pre_tokenizers.Metaspace("▁", "first")])
+        return with_added(tokenizer)
+
     return {
+        "wordlevel_origin": origin,
         "wordpiece_uncased": lambda: with_added(wordpiece(lower, bert(), normal(), decoders.WordPiece(), post)),
         "wordpiece_cased": lambda: with_added(wordpiece(
             vocab, bert(), normal(lowercase=False), decoders.WordPiece(cleanup=False), post)),
@@ -239,4 +250,29 @@ def wordpiece_cases(lines, with_added, split):
 
 
 def cases(lines, with_added, split, characters):
-    return unigram_cases(lines, with_added, split, characters) | wordpiece_cases(lines, with_added, split)
+    return unigram_cases(lines, with_added, split, characters) | wordpiece_cases(
+        lines, with_added, split, characters)
+
+
+# ---- properties of characters ----
+
+def properties():
+    """One byte for each code point: sets it is in, and whether the next one is of another script."""
+    bert = normalizers.BertNormalizer
+    clean = bert(clean_text=True, handle_chinese_chars=False, strip_accents=False, lowercase=False)
+    accents = bert(clean_text=False, handle_chinese_chars=False, strip_accents=True, lowercase=False)
+    punctuation, scripts = pre_tokenizers.Punctuation(), pre_tokenizers.UnicodeScripts()
+    found = bytearray(0x110000)
+    for code in range(0x110000):
+        if 0xD800 <= code < 0xE000:
+            continue
+        text = f"a{chr(code)}b"
+        apart = unicodedata.normalize("NFD", chr(code)) == chr(code)  # else the mark is of its parts
+        following = code + 1 if 0xDFFF <= code + 1 < 0x110000 or code + 1 < 0xD800 else code
+        found[code] = (
+            (len(punctuation.pre_tokenize_str(text)) == 3)
+            | (normalizers.StripAccents().normalize_str(text) == "ab") << 1
+            | (apart and accents.normalize_str(text) == "ab") << 2
+            | (code != 0xFFFD and clean.normalize_str(text) == "ab") << 3
+            | (len(scripts.pre_tokenize_str(chr(code) + chr(following))) == 2) << 4)
+    return bytes(found)

@@ -14,6 +14,8 @@
 #include "base/thread_pool.h"
 #include "text/tokenizer.h"
 #include "text/unicode.h"
+#include "text/unicode_scripts.h"
+#include "text/unicode_sets.h"
 
 namespace kvasir::text {
 namespace {
@@ -131,6 +133,12 @@ TEST_P(OracleTokenizer, Encode) {
   EXPECT_TRUE(failures > 0 || expected.at_end());
 }
 
+std::string utf8_of(char32_t c) {
+  std::string text;
+  append_utf8(c, text);
+  return text;
+}
+
 // What a decoder of `ids` gives in all, each part checked to be UTF-8.
 std::string decode_by_token(TokenDecoder& decoder, std::span<const TokenId> ids) {
   std::string text;
@@ -175,6 +183,33 @@ TEST_P(OracleTokenizer, Decode) {
   EXPECT_TRUE(failures > 0 || expected.at_end());
 }
 
+// The sets and scripts that are tables here, for every code point.
+TEST(OracleCharacters, PropertiesAreThoseOfThePackage) {
+  if (oracle_folder().empty()) GTEST_SKIP() << "the oracle environment is not installed";
+  ASSERT_NE(oracle_folder(), "failed") << "tokenizer_oracle.py fails";
+  const std::string expected = read_file(oracle_folder() / "properties").value();
+  ASSERT_EQ(expected.size(), size_t{0x110000});
+  int failures = 0;
+  for (char32_t c = 0; c < 0x110000 && failures < 20; ++c) {
+    if (c >= 0xD800 && c < 0xE000) continue;
+    const bool has_next = c + 1 < 0x110000 && c + 1 != 0xD800;
+    const int script = sentencepiece_script(c);
+    const int next = has_next ? sentencepiece_script(c + 1) : script;
+    // A mark that its normal form takes apart is never asked about as such; three controls are
+    // white space to the cleaner of texts.
+    const bool is_space = c == '\t' || c == '\n' || c == '\r';
+    const bool is_apart = normalize_unicode(utf8_of(c), NormalizationForm::kNfd) == utf8_of(c);
+    const int ours = (is_punctuation(c) ? 1 : 0) | (is_mark(c) ? 2 : 0) |
+                     (is_apart && is_nonspacing_mark(c) ? 4 : 0) |
+                     (is_control(c) && !is_space ? 8 : 0) |
+                     (script != kAnyScript && next != kAnyScript && script != next ? 16 : 0);
+    if (ours == static_cast<uint8_t>(expected[c])) continue;
+    ++failures;
+    ADD_FAILURE() << "U+" << std::hex << static_cast<uint32_t>(c) << ": ours " << ours
+                  << ", expected " << static_cast<int>(static_cast<uint8_t>(expected[c]));
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(
     Kinds, OracleTokenizer,
     testing::Values("gpt2", "gpt2_prefix", "llama3", "qwen2", "camel", "several_splits", "digits",
@@ -190,7 +225,8 @@ INSTANTIATE_TEST_SUITE_P(
                     "unigram_scripts", "unigram_byte_level", "unigram_delimiter", "unigram_fixed",
                     "wordpiece_uncased", "wordpiece_cased", "wordpiece_accents",
                     "wordpiece_keeps_accents", "wordpiece_short", "wordpiece_one_word",
-                    "wordpiece_marks", "wordlevel", "wordlevel_ctc", "wordlevel_ctc_plain"),
+                    "wordpiece_marks", "wordlevel", "wordlevel_origin", "wordlevel_ctc",
+                    "wordlevel_ctc_plain"),
     [](const auto& info) { return std::string(info.param); });
 
 }  // namespace
