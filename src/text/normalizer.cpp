@@ -46,6 +46,11 @@ class Unicode final : public NormalizerStep {
     const size_t origin_bytes = normalize_unicode(origin, form_).size();
     value.text = normalize_unicode(value.text, form_);
     value.origin_bytes = std::min(origin_bytes, value.text.size());
+    // What composes with the next character is longer than alone.
+    while (value.origin_bytes < value.text.size() &&
+           is_utf8_continuation(value.text[value.origin_bytes])) {
+      ++value.origin_bytes;
+    }
   }
 
  private:

@@ -102,6 +102,15 @@ TEST(Normalizer, GrowthWithoutBoundIsAnError) {
             std::string::npos);
 }
 
+// The first character may compose with the next one: what stems from it is whole characters.
+TEST(Normalizer, FormsOneAfterTheOther) {
+  const auto normalizer = parse_part<Normalizer>(R"({"type": "Sequence", "normalizers": [
+      {"type": "NFC"}, {"type": "NFD"}, {"type": "NFC"}]})");
+  const NormalizedText text = normalizer.apply("e\u0301x", true);
+  EXPECT_EQ(text.text, "éx");
+  EXPECT_EQ(text.origin_bytes, 2u);
+}
+
 TEST(Normalizer, Nmt) {
   EXPECT_EQ(normalize(R"({"type": "Nmt"})", "a\x01\x0B\u008Fb\t\n\u2581\u200B\uFEFF\uFFFD\u00A0é"),
             "ab      \u00A0é");

@@ -107,6 +107,20 @@ TEST(PreTokenizer, SequenceSplitsEachPart) {
   EXPECT_EQ(words(json, "a1 22"), (Words{"a", "1", "2", "2"}));
 }
 
+// Oniguruma takes superscripts and fractions of Latin-1 for word characters, except inside a class.
+TEST(PreTokenizer, WordCharactersOfLatin1) {
+  const auto matches = [](std::string_view expression, std::string_view text) {
+    return words(fmt::format(R"({{"type": "Split", "pattern": {{"Regex": "{}"}},
+                                  "behavior": "Removed", "invert": true}})",
+                             expression),
+                 text);
+  };
+  EXPECT_EQ(matches(R"(\\w+)", "a½ ²b"), (Words{"a½", "²b"}));
+  EXPECT_EQ(matches(R"([\\w]+)", "a½ ²b"), (Words{"a", "b"}));
+  EXPECT_EQ(matches(R"(\\W+)", "a½ ²b"), Words{" "});
+  EXPECT_EQ(matches(R"(a.\\b)", "a½ a+ a½b"), Words{"a½"});
+}
+
 TEST(PreTokenizer, Bert) {
   EXPECT_EQ(words(R"({"type": "BertPreTokenizer"})", "Hey friend!  How's$it「x」"),
             (Words{"Hey", "friend", "!", "How", "'", "s", "$", "it", "「", "x", "」"}));
