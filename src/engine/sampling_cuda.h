@@ -32,7 +32,7 @@ class CudaSampling {
   int64_t max_draws_, vocab_;
   cuda::PinnedMemory host_draws_, host_choices_;
   cuda::DeviceMemory draws_, choices_;
-  cuda::DeviceMemory tables_;  // [max_draws, vocab] counts, then as many marks; at first need
+  cuda::DeviceMemory tables_;  // [max_draws, vocab] counts, then as many marks
 };
 
 }  // namespace kvasir::engine
