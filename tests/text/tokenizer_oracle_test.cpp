@@ -66,7 +66,7 @@ class Reader {
   }
   std::vector<TokenId> ids() {
     std::vector<TokenId> ids(static_cast<size_t>(integer()));
-    std::memcpy(ids.data(), data_.data() + at_, ids.size() * sizeof(TokenId));
+    if (!ids.empty()) std::memcpy(ids.data(), data_.data() + at_, ids.size() * sizeof(TokenId));
     at_ += ids.size() * sizeof(TokenId);
     return ids;
   }
