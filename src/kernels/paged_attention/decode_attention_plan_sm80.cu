@@ -103,7 +103,7 @@ __global__ void __launch_bounds__(kThreads) build(DecodeArgs args, int blocks) {
   const int64_t most = (units + kLeastUnitsOfABlock - 1) / kLeastUnitsOfABlock;
   const Order order{plan, units, spans, heads, most < blocks ? static_cast<int>(most) : blocks};
   for (int block = thread; block < blocks; block += kThreads) {
-    plan.tickets[block] = 0;
+    plan.tickets[block] = plan.group_tickets[2 * block] = plan.group_tickets[2 * block + 1] = 0;
     if (block >= order.blocks) {
       plan.starts[block] = {};
       continue;
