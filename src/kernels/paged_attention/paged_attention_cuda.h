@@ -58,7 +58,8 @@ struct CudaAttentionDesc {
 size_t prefill_attention_workspace_bytes(const CudaAttentionDesc& desc,
                                          const cuda::Context& context, int max_spans,
                                          int64_t max_rows);
-// Once a step, before its layers: what does not depend on the layer (from spans; on the device).
+// Once a step for each window, before its layers: what does not depend on the layer (from spans; on
+// the device).
 void build_prefill_attention(const cuda::Context& context, const CudaAttentionArgs& args);
 void run_prefill_attention(const cuda::Context& context, const CudaAttentionArgs& args);
 // "prefill_attention_sm90", "prefill_attention_sm80".

@@ -1,0 +1,121 @@
+#include "models/upload_cuda.h"
+
+#include <algorithm>
+#include <atomic>
+#include <cstring>
+#include <set>
+
+#include "cuda/check.h"
+
+namespace kvasir::models {
+namespace {
+
+constexpr int64_t kPieceBytes = int64_t{4} << 20;
+constexpr int kSlotsOfWorker = 2;
+// Source pages of so many bytes are in use at once.
+constexpr int64_t kPendingBytes = int64_t{1} << 30;
+
+float read(const std::byte* source, DType dtype, int64_t i) {
+  if (dtype == DType::kF32) {
+    float value;
+    std::memcpy(&value, source + 4 * i, 4);
+    return value;
+  }
+  uint16_t half;
+  std::memcpy(&half, source + 2 * i, 2);
+  return dtype == DType::kBF16 ? bf16_to_f32(half) : f16_to_f32(half);
+}
+
+void convert(const std::byte* source, DType from, std::byte* target, DType to, int64_t count) {
+  if (from == to) {
+    std::memcpy(target, source, static_cast<size_t>(count) * dtype_bytes(to));
+    return;
+  }
+  for (int64_t i = 0; i < count; ++i) {
+    const float value = read(source, from, i);
+    if (to == DType::kF32) {
+      std::memcpy(target + 4 * i, &value, 4);
+      continue;
+    }
+    const uint16_t half = to == DType::kBF16 ? f32_to_bf16(value) : f32_to_f16(value);
+    std::memcpy(target + 2 * i, &half, 2);
+  }
+}
+
+}  // namespace
+
+Uploader::Uploader(ThreadPool& pool, std::function<void(std::string_view)> release)
+    : pool_(pool),
+      release_(std::move(release)),
+      memory_(static_cast<size_t>(pool.size() * kSlotsOfWorker * kPieceBytes)),
+      next_slot_(static_cast<size_t>(pool.size())) {
+  KVASIR_CUDA(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking));
+  for (int i = 0; i < pool.size() * kSlotsOfWorker; ++i) {
+    Slot slot{memory_.data() + i * kPieceBytes, nullptr};
+    KVASIR_CUDA(cudaEventCreateWithFlags(&slot.free, cudaEventDisableTiming));
+    slots_.push_back(slot);
+  }
+}
+
+Uploader::~Uploader() {
+  if (stream_) cudaStreamSynchronize(stream_);
+  for (const Slot& slot : slots_) cudaEventDestroy(slot.free);
+  if (stream_) cudaStreamDestroy(stream_);
+}
+
+void Uploader::add(Upload upload) {
+  pending_bytes_ += upload.elements * static_cast<int64_t>(dtype_bytes(upload.to));
+  pending_.push_back(std::move(upload));
+  if (pending_bytes_ >= kPendingBytes) flush();
+}
+
+void Uploader::flush() {
+  std::vector<Piece> pieces;
+  for (size_t i = 0; i < pending_.size(); ++i) {
+    const int64_t most = kPieceBytes / static_cast<int64_t>(dtype_bytes(pending_[i].to));
+    for (int64_t first = 0; first < pending_[i].elements; first += most)
+      pieces.push_back({i, first, std::min(most, pending_[i].elements - first)});
+  }
+  std::atomic<cudaError_t> failure{cudaSuccess};
+  std::atomic<int64_t> done{0};
+  pool_.parallel(std::ssize(pieces), [&](int64_t index, int worker) {
+    const Piece& piece = pieces[static_cast<size_t>(index)];
+    if (failure != cudaSuccess) return;
+    if (const cudaError_t status = copy(piece, worker); status != cudaSuccess) failure = status;
+    const auto bytes = piece.count * static_cast<int64_t>(dtype_bytes(pending_[piece.upload].to));
+    const int64_t sum = done += bytes;
+    if (worker == 0 && report_) report_(done_bytes_ + sum);
+  });
+  KVASIR_CUDA(failure.load());
+  std::set<std::string_view> names;
+  for (const Upload& upload : pending_) names.insert(upload.name);
+  for (const std::string_view name : names) release_(name);
+  done_bytes_ += pending_bytes_;
+  pending_bytes_ = 0;
+  pending_.clear();
+}
+
+cudaError_t Uploader::copy(const Piece& piece, int worker) {
+  const Upload& upload = pending_[piece.upload];
+  int& next = next_slot_[static_cast<size_t>(worker)];
+  const Slot& slot = slots_[static_cast<size_t>(worker * kSlotsOfWorker + next)];
+  next = (next + 1) % kSlotsOfWorker;
+  if (const cudaError_t status = cudaEventSynchronize(slot.free); status != cudaSuccess)
+    return status;
+  const auto from_bytes = static_cast<int64_t>(dtype_bytes(upload.from));
+  const auto to_bytes = static_cast<int64_t>(dtype_bytes(upload.to));
+  convert(upload.source + piece.first * from_bytes, upload.from, slot.memory, upload.to,
+          piece.count);
+  const cudaError_t status =
+      cudaMemcpyAsync(upload.target + piece.first * to_bytes, slot.memory,
+                      static_cast<size_t>(piece.count * to_bytes), cudaMemcpyHostToDevice, stream_);
+  return status != cudaSuccess ? status : cudaEventRecord(slot.free, stream_);
+}
+
+void Uploader::finish() {
+  flush();
+  KVASIR_CUDA(cudaStreamSynchronize(stream_));
+  if (report_) report_(done_bytes_);
+}
+
+}  // namespace kvasir::models
