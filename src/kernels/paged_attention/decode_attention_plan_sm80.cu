@@ -118,7 +118,8 @@ __global__ void __launch_bounds__(kThreads) build(DecodeArgs args, int blocks) {
                           .first_share = order.share(place, first),
                           .last_share = order.share(order.place(last), last)};
   }
-  // Runs read the plan before they wait for this kernel's end.
+  // Runs read the plan before they wait for the kernels before them: none of those begins earlier
+  // than this.
   __threadfence();
   __syncthreads();
   let_next_begin();

@@ -474,11 +474,15 @@ __device__ __forceinline__ void finish(const DecodeArgs& args, const Segment& se
   merge_blocks<T>(args, segment, share, exchange);
 }
 
-// Keys and values first: their slots are aligned to 1024 bytes.
-template <int kSteps, int kTiles>
-constexpr int shared_bytes(int stages) {
-  return kWarps * stages * slot_bytes<kSteps>() + Queries<kSteps, kTiles>::kBytes +
-         static_cast<int>(sizeof(Exchange<kTiles>));
+// Keys and values first: their slots are aligned to 1024 bytes. At least so much that no third
+// block fits into the shared memory of a multiprocessor: if one had three and another one, it would
+// be last.
+template <int kSteps, int kTiles, class Ring>
+constexpr int shared_bytes() {
+  const int needed = kWarps * Ring::kStages * slot_bytes<kSteps>() +
+                     Queries<kSteps, kTiles>::kBytes + static_cast<int>(sizeof(Exchange<kTiles>));
+  constexpr int kLeast = 80 * 1024;
+  return needed < kLeast ? kLeast : needed;
 }
 
 // Registers for a third block where that is possible: the next kernel on the stream finds room to
@@ -494,8 +498,8 @@ __global__ void __launch_bounds__(kThreads, kDecodeBlocks + (kSteps * kTiles <= 
   const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
   const uint32_t ring = shared_address(shared) + warp * kStages * kSlotBytes;
 
-  // The plan and the page tables were there before the kernel before this one began, and so were
-  // all keys but the newest of each span.
+  // The plan was written before any kernel after build_decode_attention began, and what had been
+  // there before that, the page tables and all keys but the newest of each span, is there too.
   const DecodeStart start = read_record(args.plan.starts + blockIdx.x);
   if (start.units == 0) {
     wait_for_inputs();  // the next kernel takes this one's end for the end of all before it
@@ -553,7 +557,7 @@ __global__ void __launch_bounds__(kThreads, kDecodeBlocks + (kSteps * kTiles <= 
 
 template <class T, int kSteps, int kTiles, class Ring = Ring<kSteps>>
 void launch_attend(const cuda::Context& context, const DecodeArgs& args, int blocks) {
-  constexpr int kBytes = shared_bytes<kSteps, kTiles>(Ring::kStages);
+  constexpr int kBytes = shared_bytes<kSteps, kTiles, Ring>();
   const auto kernel = attend<T, kSteps, kTiles, Ring>;
   KVASIR_CUDA(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes));
   launch(context, kernel, dim3(static_cast<unsigned>(blocks)), dim3(kThreads), kBytes, args);
