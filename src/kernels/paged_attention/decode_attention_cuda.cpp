@@ -43,6 +43,7 @@ DecodePlan plan_of(Parts& parts, int blocks, int spans, int head_dim) {
   plan.spans = parts.take<DecodeSpan>(spans + 2);
   plan.pages_before = parts.take<int32_t>(spans);
   plan.tickets = parts.take<uint32_t>(blocks);
+  plan.group_tickets = parts.take<uint32_t>(2 * int64_t{blocks});
   plan.totals = parts.take<float2>(partial);
   plan.sums = parts.take<float>(partial * head_dim);
   return plan;

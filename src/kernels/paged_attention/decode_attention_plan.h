@@ -51,9 +51,10 @@ struct DecodePlan {
   DecodeStart* starts = nullptr;    // [blocks]
   DecodeSpan* spans = nullptr;      // [span_count + 2]: those with a row, then two without pages
   int32_t* pages_before = nullptr;  // [span_count]: those of spans before
-  // [blocks]: how many are done with the segment that begins in that block and goes on in the next;
-  // 0 between runs
+  // [blocks], [blocks, 2]: how many have left their part of the segment that begins in that block,
+  // and of the group of blocks whose first partial result is that one; 0 between runs
   uint32_t* tickets = nullptr;
+  uint32_t* group_tickets = nullptr;
   // A block has at most two partial results: of a segment that began in an earlier block (0), and
   // of one that begins in it (1).
   float2* totals =

@@ -103,7 +103,7 @@ __global__ void __launch_bounds__(kThreads) build(DecodeArgs args, int blocks) {
   const int64_t most = (units + kLeastUnitsOfABlock - 1) / kLeastUnitsOfABlock;
   const Order order{plan, units, spans, heads, most < blocks ? static_cast<int>(most) : blocks};
   for (int block = thread; block < blocks; block += kThreads) {
-    plan.tickets[block] = 0;
+    plan.tickets[block] = plan.group_tickets[2 * block] = plan.group_tickets[2 * block + 1] = 0;
     if (block >= order.blocks) {
       plan.starts[block] = {};
       continue;
@@ -118,7 +118,8 @@ __global__ void __launch_bounds__(kThreads) build(DecodeArgs args, int blocks) {
                           .first_share = order.share(place, first),
                           .last_share = order.share(order.place(last), last)};
   }
-  // Runs read the plan before they wait for this kernel's end.
+  // Runs read the plan before they wait for the kernels before them: none of those begins earlier
+  // than this.
   __threadfence();
   __syncthreads();
   let_next_begin();

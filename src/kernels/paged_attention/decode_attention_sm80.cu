@@ -15,18 +15,11 @@ using namespace decode;
 constexpr int kWarps = 4;
 constexpr int kThreads = kWarps * 32;
 
-// Slots of a warp's ring. Three pages of 128 elements a head fill half of the shared memory of
-// Hopper; two fit twice into that of an A100, and once into the 99 KB that other GPUs have.
-constexpr int stages_of(int steps, int compute_capability) {
-  return (compute_capability == 90 ? 24 : 16) / steps;
-}
+// Slots of a warp's ring: of two pages of 128 elements a head. More gain nothing on an H100, and
+// two blocks fit into an A100, one into GPUs that have 99 KB of shared memory.
 template <int kSteps>
 struct Ring {
-#if defined(__CUDA_ARCH__)
-  static constexpr int kStages = stages_of(kSteps, __CUDA_ARCH__ / 10);
-#else
-  static constexpr int kStages = 1;  // the host asks stages_of
-#endif
+  static constexpr int kStages = 16 / kSteps;
 };
 
 // Past the first-level cache, which may hold what was there before.
@@ -38,6 +31,11 @@ __device__ __forceinline__ T read_record(const T* from) {
   for (size_t i = 0; i < sizeof(T) / 16; ++i)
     reinterpret_cast<int4*>(&result)[i] = __ldcg(reinterpret_cast<const int4*>(from) + i);
   return result;
+}
+
+// Nearly always there is one tile, and a division is a lot.
+__device__ __forceinline__ int kv_head_of(const DecodeArgs& args, int head) {
+  return args.tiles == 1 ? head : head / args.tiles;
 }
 
 // A place in the order of units.
@@ -126,7 +124,7 @@ class Reader {
     if (units_ > 0) {
       if (!ids_.covers(cursor_)) read_page_ids();
       const uint32_t id = __shfl_sync(kAllLanes, ids_.id, cursor_.page - ids_.page);
-      copy(pages_.base + int64_t{id} * pages_.page_bytes, cursor_.head / args_.tiles);
+      copy(pages_.base + int64_t{id} * pages_.page_bytes, kv_head_of(args_, cursor_.head));
       slot_ = slot_ + 1 == kStages ? 0 : slot_ + 1;
       advance();
       skip();
@@ -201,9 +199,12 @@ struct Segment {
   int row, first_head, queries;
 
   __device__ __forceinline__ Segment(const DecodeArgs& args, const DecodeSpan& span, int head)
-      : row(span.first_row),
-        first_head(head / args.tiles * args.group + head % args.tiles * kDecodeQueries),
-        queries(min(args.group - head % args.tiles * kDecodeQueries, kDecodeQueries)) {}
+      : row(span.first_row) {
+    const int kv_head = kv_head_of(args, head);
+    const int before = (head - kv_head * args.tiles) * kDecodeQueries;
+    first_head = kv_head * args.group + before;
+    queries = min(args.group - before, kDecodeQueries);
+  }
   __device__ __forceinline__ Segment(const DecodeArgs& args, const Cursor& cursor)
       : Segment(args, cursor.span, cursor.head) {}
 };
@@ -278,39 +279,51 @@ __device__ __forceinline__ void write_result(const DecodeArgs& args, const Segme
         (total.x + log2f(total.y)) * kLogOf2;
 }
 
-// Adds up what the blocks of a segment have left, in their order.
-template <class T>
-__device__ __forceinline__ void merge_blocks(const DecodeArgs& args, const Segment& segment,
-                                             const DecodeShare& share) {
-  // Reads in flight: a segment of 8 heads alone on 132 multiprocessors is shared by 33 blocks.
-  constexpr int kAtOnce = 17;
+// Reads of partial results in flight. A segment of 8 heads alone on 132 multiprocessors is shared
+// by 33 blocks, which are added up in two rounds.
+constexpr int kMergedAtOnce = 17;
+
+// Partial results of blocks `stride` apart.
+struct Partials {
+  int first_of_segment, first, stride, count;
+
+  __device__ __forceinline__ int64_t row(int i, int query) const {
+    const int block = first + i * stride;
+    return (2 * int64_t{block} + (block == first_of_segment)) * kDecodeQueries + query;
+  }
+};
+
+// Adds up partial results in their order and calls use(query, element, sum, total) for each four
+// elements.
+template <class Use>
+__device__ __forceinline__ void merge(const DecodeArgs& args, const Segment& segment,
+                                      const Partials& partials, Use&& use) {
   const int head_dim = args.attention.pages.head_dim, vectors = head_dim / 4;
   for (int i = static_cast<int>(threadIdx.x); i < segment.queries * vectors; i += kThreads) {
     const int query = i / vectors, element = i % vectors * 4;
     float4 sum{};
     float2 total{-INFINITY, 0};
-    for (int begin = 0; begin < share.count; begin += kAtOnce) {
-      float2 totals[kAtOnce];
-      float4 sums[kAtOnce];
+    for (int begin = 0; begin < partials.count; begin += kMergedAtOnce) {
+      float2 totals[kMergedAtOnce];
+      float4 sums[kMergedAtOnce];
 #pragma unroll
-      for (int j = 0; j < kAtOnce; ++j) {
+      for (int j = 0; j < kMergedAtOnce; ++j) {
         totals[j] = {-INFINITY, 0};
         sums[j] = {};
-        if (begin + j >= share.count) continue;
-        const int64_t slot = 2 * int64_t{share.first + begin + j} + (begin + j == 0);
-        const int64_t row = slot * kDecodeQueries + query;
+        if (begin + j >= partials.count) continue;
+        const int64_t row = partials.row(begin + j, query);
         totals[j] = __ldcg(args.plan.totals + row);
         sums[j] =
             __ldcg(reinterpret_cast<const float4*>(args.plan.sums + row * head_dim + element));
       }
       const float before = total.x;
 #pragma unroll
-      for (int j = 0; j < kAtOnce; ++j) total.x = fmaxf(total.x, totals[j].x);
+      for (int j = 0; j < kMergedAtOnce; ++j) total.x = fmaxf(total.x, totals[j].x);
       const float shrink = exp2_of(before - total.x);
       total.y *= shrink;
       sum = {sum.x * shrink, sum.y * shrink, sum.z * shrink, sum.w * shrink};
 #pragma unroll
-      for (int j = 0; j < kAtOnce; ++j) {
+      for (int j = 0; j < kMergedAtOnce; ++j) {
         const float factor = exp2_of(totals[j].x - total.x);
         total.y += totals[j].y * factor;
         sum.x += sums[j].x * factor;
@@ -319,12 +332,13 @@ __device__ __forceinline__ void merge_blocks(const DecodeArgs& args, const Segme
         sum.w += sums[j].w * factor;
       }
     }
-    write_result<T>(args, segment, query, element, sum, total);
+    use(query, element, sum, total);
   }
 }
 
-// How many blocks have left their part of a segment, this one included. All threads call this.
-__device__ __forceinline__ int take_ticket(uint32_t* ticket, uint32_t& shared) {
+// Whether this block is the last of `count` to come here, with what the others wrote before
+// visible. The ticket is 0 again then. All threads call this.
+__device__ __forceinline__ bool is_last(uint32_t* ticket, int count, uint32_t& shared) {
   __syncthreads();
   if (threadIdx.x == 0) {
     uint32_t before;
@@ -333,9 +347,42 @@ __device__ __forceinline__ int take_ticket(uint32_t* ticket, uint32_t& shared) {
                  : "l"(ticket)
                  : "memory");
     shared = before + 1;
+    if (shared == static_cast<uint32_t>(count)) *ticket = 0;
   }
   __syncthreads();
-  return static_cast<int>(shared);
+  return shared == static_cast<uint32_t>(count);
+}
+
+// This block has left its partial result; whoever is last adds all up. Where they are many, the
+// last of each group of blocks adds up the group's first, in place of the group's first result. All
+// threads call this.
+template <class T, int kTiles>
+__device__ __forceinline__ void merge_blocks(const DecodeArgs& args, const Segment& segment,
+                                             const DecodeShare& share, Exchange<kTiles>& exchange) {
+  Partials partials{share.first, share.first, 1, share.count};
+  if (share.count > 2 * kMergedAtOnce) {
+    const int group = (static_cast<int>(blockIdx.x) - share.first) / kMergedAtOnce;
+    Partials members = partials;
+    members.first += group * kMergedAtOnce;
+    members.count = min(kMergedAtOnce, share.count - group * kMergedAtOnce);
+    uint32_t* ticket = args.plan.group_tickets + 2 * int64_t{members.first} + (group == 0);
+    if (!is_last(ticket, members.count, exchange.done)) return;
+    merge(args, segment, members, [&](int query, int element, float4 sum, float2 total) {
+      const int64_t row = members.row(0, query);
+      *reinterpret_cast<float4*>(args.plan.sums + row * args.attention.pages.head_dim + element) =
+          sum;
+      if (element == 0) exchange.all[query] = total;
+    });
+    __syncthreads();
+    const int query = static_cast<int>(threadIdx.x);
+    if (query < segment.queries) args.plan.totals[members.row(0, query)] = exchange.all[query];
+    partials.stride = kMergedAtOnce;
+    partials.count = (share.count + kMergedAtOnce - 1) / kMergedAtOnce;
+  }
+  if (!is_last(args.plan.tickets + share.first, partials.count, exchange.done)) return;
+  merge(args, segment, partials, [&](int query, int element, float4 sum, float2 total) {
+    write_result<T>(args, segment, query, element, sum, total);
+  });
 }
 
 // Adds up what the warps have, and writes the result, or leaves it for the segment's last block.
@@ -424,21 +471,24 @@ __device__ __forceinline__ void finish(const DecodeArgs& args, const Segment& se
     __syncthreads();  // `exchange` is free again
     return;
   }
-  uint32_t* ticket = args.plan.tickets + share.first;
-  if (take_ticket(ticket, exchange.done) < share.count) return;
-  if (thread == 0) *ticket = 0;  // for the next run
-  merge_blocks<T>(args, segment, share);
+  merge_blocks<T>(args, segment, share, exchange);
 }
 
-// Keys and values first: their slots are aligned to 1024 bytes.
-template <int kSteps, int kTiles>
-constexpr int shared_bytes(int stages) {
-  return kWarps * stages * slot_bytes<kSteps>() + Queries<kSteps, kTiles>::kBytes +
-         static_cast<int>(sizeof(Exchange<kTiles>));
+// Keys and values first: their slots are aligned to 1024 bytes. At least so much that no third
+// block fits into the shared memory of a multiprocessor: if one had three and another one, it would
+// be last.
+template <int kSteps, int kTiles, class Ring>
+constexpr int shared_bytes() {
+  const int needed = kWarps * Ring::kStages * slot_bytes<kSteps>() +
+                     Queries<kSteps, kTiles>::kBytes + static_cast<int>(sizeof(Exchange<kTiles>));
+  constexpr int kLeast = 80 * 1024;
+  return needed < kLeast ? kLeast : needed;
 }
 
+// Registers for a third block where that is possible: the next kernel on the stream finds room to
+// begin beside this one.
 template <class T, int kSteps, int kTiles, class Ring>
-__global__ void __launch_bounds__(kThreads, kDecodeBlocks)
+__global__ void __launch_bounds__(kThreads, kDecodeBlocks + (kSteps * kTiles <= 8))
     attend(const __grid_constant__ DecodeArgs args) {
   constexpr int kStages = Ring::kStages, kSlotBytes = slot_bytes<kSteps>();
   extern __shared__ __align__(1024) std::byte shared[];
@@ -448,8 +498,8 @@ __global__ void __launch_bounds__(kThreads, kDecodeBlocks)
   const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
   const uint32_t ring = shared_address(shared) + warp * kStages * kSlotBytes;
 
-  // The plan and the page tables were there before the kernel before this one began, and so were
-  // all keys but the newest of each span.
+  // The plan was written before any kernel after build_decode_attention began, and what had been
+  // there before that, the page tables and all keys but the newest of each span, is there too.
   const DecodeStart start = read_record(args.plan.starts + blockIdx.x);
   if (start.units == 0) {
     wait_for_inputs();  // the next kernel takes this one's end for the end of all before it
@@ -505,22 +555,20 @@ __global__ void __launch_bounds__(kThreads, kDecodeBlocks)
   }
 }
 
-template <class T, int kSteps, int kTiles, class Ring>
-void launch_attend(const cuda::Context& context, const DecodeArgs& args, int blocks, int stages) {
-  const int bytes = shared_bytes<kSteps, kTiles>(stages);
+template <class T, int kSteps, int kTiles, class Ring = Ring<kSteps>>
+void launch_attend(const cuda::Context& context, const DecodeArgs& args, int blocks) {
+  constexpr int kBytes = shared_bytes<kSteps, kTiles, Ring>();
   const auto kernel = attend<T, kSteps, kTiles, Ring>;
-  KVASIR_CUDA(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes));
-  launch(context, kernel, dim3(static_cast<unsigned>(blocks)), dim3(kThreads),
-         static_cast<size_t>(bytes), args);
+  KVASIR_CUDA(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes));
+  launch(context, kernel, dim3(static_cast<unsigned>(blocks)), dim3(kThreads), kBytes, args);
 }
 
 template <class T, int kSteps>
 void run(const cuda::Context& context, const DecodeArgs& args, int blocks) {
-  const int stages = stages_of(kSteps, context.compute_capability);
   if (args.group <= 8)
-    launch_attend<T, kSteps, 1, Ring<kSteps>>(context, args, blocks, stages);
+    launch_attend<T, kSteps, 1>(context, args, blocks);
   else
-    launch_attend<T, kSteps, 2, Ring<kSteps>>(context, args, blocks, stages);
+    launch_attend<T, kSteps, 2>(context, args, blocks);
 }
 
 template <class T>
