@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <chrono>
+#include <future>
 #include <mutex>
 
 #include "base/thread_pool.h"
@@ -94,6 +95,7 @@ struct Engine::Impl {
   std::unique_ptr<engine::Executor> executor;
   std::shared_ptr<engine::Loop> loop;
 
+  void load_text(const std::filesystem::path& folder);
   const text::Tokenizer& need_tokenizer() const {
     if (!tokenizer) throw *tokenizer_error;
     return *tokenizer;
@@ -101,6 +103,22 @@ struct Engine::Impl {
   void start_loop();
   void stop_loop();
 };
+
+// The tokenizer and the chat template; what is not there is missed when it is asked for.
+void Engine::Impl::load_text(const std::filesystem::path& folder) {
+  if (auto found = text::Tokenizer::load(folder / "tokenizer.json"))
+    tokenizer = std::move(found).value();
+  else if (found.error().code() == ErrorCode::kNotFound)
+    tokenizer_error = found.error();
+  else
+    throw found.error();
+  if (auto found = text::ChatTemplate::load(folder))
+    chat_template = std::move(found).value();
+  else if (found.error().code() == ErrorCode::kNotFound)
+    template_error = found.error();
+  else
+    throw found.error();
+}
 
 void Engine::Impl::start_loop() {
   if (loop) return;
@@ -143,26 +161,17 @@ Engine::~Engine() { impl_->stop_loop(); }
 std::unique_ptr<Engine> Engine::load(const EngineOptions& options) {
   const auto start = Clock::now();
   auto impl = std::make_unique<Impl>();
-  impl->model = engine::resolve_model(options);
   impl->options = options;
-  if (auto tokenizer = text::Tokenizer::load(options.model / "tokenizer.json"))
-    impl->tokenizer = std::move(tokenizer).value();
-  else if (tokenizer.error().code() == ErrorCode::kNotFound)
-    impl->tokenizer_error = tokenizer.error();
-  else
-    throw tokenizer.error();
-  if (auto chat = text::ChatTemplate::load(options.model))
-    impl->chat_template = std::move(chat).value();
-  else if (chat.error().code() == ErrorCode::kNotFound)
-    impl->template_error = chat.error();
-  else
-    throw chat.error();
-
+  // Beside the weights: a large vocabulary takes as long to read.
+  std::future<void> text =
+      std::async(std::launch::async, [&impl = *impl, &options] { impl.load_text(options.model); });
+  impl->model = engine::resolve_model(options);
   impl->pool = std::make_unique<ThreadPool>(impl->model.threads);
   impl->backend = engine::load_backend(
       *impl->pool, impl->model,
       std::make_shared<models::FileWeights>(formats::WeightFiles::open(options.model).value()),
       options.on_load_progress);
+  text.get();
   impl->model.info.load_seconds = std::chrono::duration<double>(Clock::now() - start).count();
   return std::unique_ptr<Engine>(new Engine(std::move(impl)));
 }

@@ -57,9 +57,8 @@ StepInputs::StepInputs(const Limits& limits, const models::Rotary& rotary)
       rotary_(rotary),
       table_capacity_(table_capacity(limits)),
       host_memory_(lay_out(limits, rotary, nullptr).bytes),
-      host_tables_(static_cast<size_t>(tables_bytes(limits))),
       device_memory_(host_memory_.bytes()),
-      device_tables_(host_tables_.bytes()),
+      device_tables_(static_cast<size_t>(tables_bytes(limits))),
       host_(lay_out(limits, rotary, host_memory_.data())),
       device_(lay_out(limits, rotary, device_memory_.data())) {
   const std::vector<float> usual = rotary.inverse_frequencies(0);
@@ -157,6 +156,10 @@ void StepInputs::write_rows(const Step& step) {
 
 void StepInputs::write_tables(const Step& step, cudaStream_t stream) {
   KVASIR_CHECK(entries_ <= table_capacity_);
+  // Page-locked memory is slow to get: as much as is needed, and some more.
+  const size_t wanted = static_cast<size_t>(entries_ * limits_.layers) * sizeof(uint32_t);
+  if (host_tables_.bytes() < wanted)
+    host_tables_ = cuda::PinnedMemory(std::max(2 * wanted, size_t{64} << 10));
   // On the host the layers' tables lie close together, so that only what is used is copied.
   auto* host = reinterpret_cast<uint32_t*>(host_tables_.data());
   for (size_t i = 0; i < step.spans.size(); ++i) {

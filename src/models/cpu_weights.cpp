@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <cstring>
 #include <string>
 
@@ -90,44 +91,80 @@ class Loader {
     return values;
   }
 
-  // Packs the parts, stacked along n, and reads their biases where there are any.
+  // The parts, stacked along n, and their biases where there are any. The weight is there after the
+  // next flush.
   PackedLinear linear(const PackedDesc& desc, const std::string& prefix,
                       std::span<const WeightPart> parts, bool has_bias, std::string_view hint,
                       std::string_view suffix = ".weight") {
-    PackedLinear result{.desc = desc};
-    std::vector<kernels::WeightBlock> blocks;
+    const size_t bytes = aligned(kernels::packed_weight_bytes(desc));
+    if (used_ + bytes - packed_ > kBatchBytes) flush();
+    KVASIR_CHECK(used_ + bytes <= weights_.memory.bytes());
+    Waiting waiting{.desc = desc, .out = weights_.memory.data() + used_};
+    PackedLinear result{.desc = desc, .weight = waiting.out};
     for (const WeightPart& part : parts) {
       const std::string name = prefix + std::string(part.name);
+      const std::string tensor = name + std::string(suffix);
       const int64_t shape[] = {part.tensor_rows, desc.k};
-      const TensorView view = weights_.source->get(name + std::string(suffix), shape, hint).value();
+      const TensorView view = weights_.source->get(tensor, shape, hint).value();
       const DType dtype = view.dtype.value();
       const int64_t offset = part.first_row * desc.k * static_cast<int64_t>(dtype_bytes(dtype));
-      blocks.push_back({.data = view.data.data() + offset, .dtype = dtype, .n = part.rows});
+      waiting.blocks.push_back({.data = view.data.data() + offset, .dtype = dtype, .n = part.rows});
+      // Not before its last rows are packed too.
+      if (part.first_row + part.rows == part.tensor_rows) waiting.names.push_back(tensor);
       if (has_bias) {
         const std::vector<float> bias = vector(name + ".bias", part.tensor_rows, hint);
         const auto first = bias.begin() + part.first_row;
         result.bias.insert(result.bias.end(), first, first + part.rows);
       }
     }
-    const size_t bytes = aligned(kernels::packed_weight_bytes(desc));
-    std::byte* out = weights_.memory.data() + used_;
-    KVASIR_CHECK(used_ + bytes <= weights_.memory.bytes());
-    kernels::pack_weight(context_, desc, blocks, out);
     used_ += bytes;
-    result.weight = out;
-    if (options_.on_progress)
-      options_.on_progress(static_cast<int64_t>(used_), static_cast<int64_t>(total_));
-    for (const WeightPart& part : parts)
-      if (part.first_row + part.rows == part.tensor_rows)  // nothing else reads it
-        weights_.source->drop(prefix + std::string(part.name) + std::string(suffix));
+    waiting_.push_back(std::move(waiting));
     return result;
   }
 
+  // Packs what waits, and gives the sources' memory back.
+  void flush() {
+    if (waiting_.empty()) return;
+    touch_memory();
+    std::vector<kernels::PackJob> jobs;
+    for (const Waiting& waiting : waiting_)
+      jobs.push_back({.desc = waiting.desc, .blocks = waiting.blocks, .out = waiting.out});
+    kernels::pack_weights(context_, jobs);
+    packed_ = used_;
+    if (options_.on_progress)
+      options_.on_progress(static_cast<int64_t>(used_), static_cast<int64_t>(total_));
+    for (const Waiting& waiting : waiting_)
+      for (const std::string& name : waiting.names) weights_.source->drop(name);
+    waiting_.clear();
+  }
+
  private:
+  // Matrices of small models are too small for several threads each. Their sources are resident
+  // together until they are packed.
+  static constexpr size_t kBatchBytes = size_t{16} << 20;
+
+  struct Waiting {
+    PackedDesc desc;
+    std::vector<kernels::WeightBlock> blocks;
+    std::vector<std::string> names;
+    std::byte* out = nullptr;
+  };
+
+  // Huge pages are cleared by whoever comes first; two threads that meet in one both clear it.
+  void touch_memory() const {
+    constexpr size_t kHugePage = size_t{2} << 20;
+    const size_t first = packed_ / kHugePage, last = (used_ - 1) / kHugePage;
+    context_.pool.parallel(static_cast<int64_t>(last - first + 1), [&](int64_t page, int) {
+      weights_.memory.data()[std::max(packed_, (first + page) * kHugePage)] = std::byte{0};
+    });
+  }
+
   const kernels::CpuContext& context_;
   const CpuWeightsOptions& options_;
   CpuWeights& weights_;
-  size_t used_ = 0;
+  std::vector<Waiting> waiting_;
+  size_t used_ = 0;    // of memory, what waits included
+  size_t packed_ = 0;  // of memory
   size_t total_;
 };
 
@@ -214,6 +251,7 @@ CpuWeights load_cpu_weights(const kernels::CpuContext& context, const ModelConfi
       .rows = config.vocab_size,
       .tensor_rows = config.vocab_size};
   weights.head = loader.linear(descs.head, "", std::array{head}, false, kVocabHint, "");
+  loader.flush();
   // Last, so that packing a tied head does not drop its pages again.
   const int64_t shape[] = {config.vocab_size, config.hidden_size};
   weights.embedding =

@@ -52,6 +52,7 @@ class Uploader {
   std::function<void(int64_t)> report_;
   std::vector<Upload> pending_;
   int64_t pending_bytes_ = 0, done_bytes_ = 0;
+  int workers_;
   cuda::PinnedMemory memory_;
   std::vector<Slot> slots_;     // kSlotsOfWorker for each worker
   std::vector<int> next_slot_;  // of each worker

@@ -98,6 +98,36 @@ TEST_F(PrefillAttentionSm80, OverlapsWithItsNeighbours) {
   check({quick_prefill_cases()[0], quick_prefill_cases()[1]});
 }
 
+// What devices of other capabilities would run gives the same bits here.
+TEST_F(PrefillAttentionSm80, SharedMemoryDecidesNoBit) {
+  for (const AttentionShape& shape : quick_prefill_cases()) {
+    SCOPED_TRACE(::testing::Message() << shape);
+    const GpuAttentionProblem problem(shape, DType::kF16);
+    context_.compute_capability = device_.compute_capability;
+    const GpuAttentionResult here = run(problem, problem.spans());
+    for (const int capability : {80, 86, 90}) {
+      context_.compute_capability = capability;
+      EXPECT_TRUE(run(problem, problem.spans()) == here) << "compute capability " << capability;
+    }
+  }
+}
+
+TEST(PrefillAttentionTable, TakesTheBestThatIsSupported) {
+  const auto chosen = [](int head_dim, int capability) {
+    cuda::Context context;
+    context.compute_capability = capability;
+    return prefill_attention_implementation({.q_heads = 4, .kv_heads = 2, .head_dim = head_dim},
+                                            context);
+  };
+  EXPECT_EQ(chosen(128, 90), "prefill_attention_sm90");
+  EXPECT_EQ(chosen(128, 80), "prefill_attention_sm80");
+  EXPECT_EQ(chosen(128, 120), "prefill_attention_sm80");
+  EXPECT_EQ(chosen(96, 90), "prefill_attention_sm80");
+  EXPECT_EQ(chosen(256, 86), "prefill_attention_sm80");
+  EXPECT_THROW(chosen(40, 90), Error);
+  EXPECT_THROW(chosen(272, 90), Error);
+}
+
 // Every row of a warp's 32 (16 where heads are longer than 128) is scored with the whole key tiles
 // that any of them sees.
 TEST(PrefillAttentionSm80Pairs, CountWholeTiles) {

@@ -287,6 +287,46 @@ TEST(CpuWeights, GivesBackEveryTensorButTheEmbedding) {
   }
 }
 
+// Random tensors; how many bytes of them are there at once.
+class CountingWeights final : public WeightSource {
+ public:
+  Result<formats::TensorView> get(std::string_view name, std::span<const int64_t> shape,
+                                  std::string_view hint) override {
+    Result<formats::TensorView> view = source_.get(name, shape, hint);
+    there_[std::string(name)] = view.value().data.size();
+    size_t bytes = 0;
+    for (const auto& [other, size] : there_) bytes += size;
+    most = std::max(most, bytes);
+    return view;
+  }
+  bool contains(std::string_view) const override { return true; }
+  void drop(std::string_view name) override {
+    source_.drop(name);
+    there_.erase(std::string(name));
+  }
+
+  size_t most = 0;
+
+ private:
+  RandomWeights source_;
+  std::map<std::string, size_t> there_;
+};
+
+TEST(CpuWeights, SourcesAreThereForABatchOfMatrices) {
+  ThreadPool pool(2);
+  formats::ModelConfig config = small_config("LlamaForCausalLM", true);
+  config.attention_bias = config.mlp_bias = false;
+  config.hidden_size = 256;
+  config.intermediate_size = 4096;  // 6 MiB a layer
+  config.num_layers = 8;
+  config.sliding_window.clear();
+  const auto source = std::make_shared<CountingWeights>();
+  const CpuWeights weights = load_cpu_weights({.pool = pool}, config, source, {.isa = best_isa()});
+  EXPECT_GT(weights.memory.bytes(), size_t{48} << 20);
+  EXPECT_LE(source->most, (size_t{16} << 20) + 4096);  // norms besides
+  EXPECT_GT(source->most, size_t{12} << 20);
+}
+
 TEST(CpuWeights, MissingTensorsAreNamed) {
   ThreadPool pool(1);
   for (const char* architecture : {"Qwen3ForCausalLM", "Phi3ForCausalLM", "Glm4ForCausalLM"}) {
