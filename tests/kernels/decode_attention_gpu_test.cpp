@@ -42,13 +42,41 @@ TEST_F(DecodeAttentionFull, CasesInBf16) { check(decode_cases(), DType::kBF16); 
 TEST_F(DecodeAttentionFull, CasesInF16) { check(decode_cases(), DType::kF16); }
 TEST_F(DecodeAttentionFull, LongCases) { check(long_decode_cases(), DType::kBF16); }
 
+// A step may compute a row by either.
+TEST_F(DecodeAttention, AgreesWithPrefillAttention) {
+  for (const int head_dim : {64, 80, 128}) {
+    SCOPED_TRACE(::testing::Message() << "head_dim " << head_dim);
+    const GpuAttentionProblem problem({.q_heads = 8,
+                                       .kv_heads = 2,
+                                       .head_dim = head_dim,
+                                       .spans = {{1, 900}, {1, 64}, {1, 0}},
+                                       .window = 700},
+                                      DType::kBF16);
+    const GpuAttentionResult by_prefill = problem.run(
+        problem.spans(),
+        prefill_attention_workspace_bytes(problem.desc(), context_, 3, problem.max_rows()),
+        [&](const CudaAttentionArgs& args) {
+          build_prefill_attention(context_, args);
+          run_prefill_attention(context_, args);
+        });
+    AttentionResult expected{.lse = by_prefill.lse};
+    for (const uint16_t value : by_prefill.out) {
+      const float wide = bf16_to_f32(value);
+      const auto* bytes = reinterpret_cast<const std::byte*>(&wide);
+      expected.out.insert(expected.out.end(), bytes, bytes + sizeof(wide));
+    }
+    expect_close(problem, expected, result(problem));
+  }
+}
+
 // Results are of the same bits each time, whether the plan is built anew or not, whether a run
-// begins before the one before it has ended or not.
+// begins before the one before it has ended or not. The first span is shared by so many blocks that
+// they are added up in two levels.
 TEST_F(DecodeAttention, SameBitsEachTime) {
   const GpuAttentionProblem problem({.q_heads = 8,
                                      .kv_heads = 2,
                                      .head_dim = 128,
-                                     .spans = {{1, 3000}, {0, 7}, {1, 5}, {1, 700}, {1, 701}}},
+                                     .spans = {{1, 6000}, {0, 7}, {1, 5}, {1, 700}, {1, 701}}},
                                     DType::kBF16);
   const GpuAttentionResult expected = result(problem);
   expect_close(problem, problem.expected_exact(), expected);

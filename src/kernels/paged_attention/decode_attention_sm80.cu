@@ -220,7 +220,7 @@ class QueriesInFlight {
                  int64_t{segment.first_head} * head_dim;
     each([&](int i, int query, int element) {
       vectors_[i] = query < segment.queries && element < head_dim
-                        ? *reinterpret_cast<const int4*>(q + query * head_dim + element)
+                        ? __ldcg(reinterpret_cast<const int4*>(q + query * head_dim + element))
                         : int4{};
     });
   }
