@@ -54,18 +54,20 @@ Uploader::Uploader(ThreadPool& pool, std::function<void(std::string_view)> relea
       workers_(std::min(pool.size(), kMostWorkers)),
       memory_(static_cast<size_t>(workers_ * kSlotsOfWorker * kPieceBytes)),
       next_slot_(static_cast<size_t>(workers_)) {
-  KVASIR_CUDA(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking));
-  for (int i = 0; i < workers_ * kSlotsOfWorker; ++i) {
-    Slot slot{memory_.data() + i * kPieceBytes, nullptr};
-    KVASIR_CUDA(cudaEventCreateWithFlags(&slot.free, cudaEventDisableTiming));
-    slots_.push_back(slot);
+  for (int worker = 0; worker < workers_; ++worker) {
+    KVASIR_CUDA(cudaStreamCreateWithFlags(&streams_.emplace_back(), cudaStreamNonBlocking));
+    for (int i = 0; i < kSlotsOfWorker; ++i) {
+      std::byte* memory = memory_.data() + (worker * kSlotsOfWorker + i) * kPieceBytes;
+      Slot& slot = slots_.emplace_back(Slot{memory, nullptr, streams_.back()});
+      KVASIR_CUDA(cudaEventCreateWithFlags(&slot.free, cudaEventDisableTiming));
+    }
   }
 }
 
 Uploader::~Uploader() {
-  if (stream_) cudaStreamSynchronize(stream_);
+  for (cudaStream_t stream : streams_) cudaStreamSynchronize(stream);
   for (const Slot& slot : slots_) cudaEventDestroy(slot.free);
-  if (stream_) cudaStreamDestroy(stream_);
+  for (cudaStream_t stream : streams_) cudaStreamDestroy(stream);
 }
 
 void Uploader::add(Upload upload) {
@@ -115,15 +117,15 @@ cudaError_t Uploader::copy(const Piece& piece, int worker) {
   const auto to_bytes = static_cast<int64_t>(dtype_bytes(upload.to));
   convert(upload.source + piece.first * from_bytes, upload.from, slot.memory, upload.to,
           piece.count);
-  const cudaError_t status =
-      cudaMemcpyAsync(upload.target + piece.first * to_bytes, slot.memory,
-                      static_cast<size_t>(piece.count * to_bytes), cudaMemcpyHostToDevice, stream_);
-  return status != cudaSuccess ? status : cudaEventRecord(slot.free, stream_);
+  const cudaError_t status = cudaMemcpyAsync(upload.target + piece.first * to_bytes, slot.memory,
+                                             static_cast<size_t>(piece.count * to_bytes),
+                                             cudaMemcpyHostToDevice, slot.stream);
+  return status != cudaSuccess ? status : cudaEventRecord(slot.free, slot.stream);
 }
 
 void Uploader::finish() {
   flush();
-  KVASIR_CUDA(cudaStreamSynchronize(stream_));
+  for (cudaStream_t stream : streams_) KVASIR_CUDA(cudaStreamSynchronize(stream));
   if (report_) report_(done_bytes_);
 }
 

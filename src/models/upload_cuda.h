@@ -43,6 +43,7 @@ class Uploader {
   struct Slot {
     std::byte* memory;
     cudaEvent_t free;
+    cudaStream_t stream;  // of its worker, so that one copy follows the other without a gap
   };
   void flush();
   cudaError_t copy(const Piece& piece, int worker);
@@ -54,9 +55,9 @@ class Uploader {
   int64_t pending_bytes_ = 0, done_bytes_ = 0;
   int workers_;
   cuda::PinnedMemory memory_;
-  std::vector<Slot> slots_;     // kSlotsOfWorker for each worker
-  std::vector<int> next_slot_;  // of each worker
-  cudaStream_t stream_ = nullptr;
+  std::vector<Slot> slots_;            // kSlotsOfWorker for each worker
+  std::vector<int> next_slot_;         // of each worker
+  std::vector<cudaStream_t> streams_;  // of each worker
 };
 
 }  // namespace kvasir::models

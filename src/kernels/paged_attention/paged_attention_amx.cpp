@@ -87,7 +87,7 @@ void score_granule(const QueryBlock& queries, const Geometry& geometry, const Ro
   const std::byte* a = queries.scratch.queries + tile.row * geometry.query_bytes;
   const int64_t panel_bytes = geometry.head_tiles * kTileBytes;
   const std::byte* b = queries.scratch.keys + column / kPanelColumns * panel_bytes;
-  finish_stores();
+  memory_is_read();
   _tile_zero(0);
   _tile_zero(1);
   _tile_zero(2);
@@ -107,7 +107,7 @@ void sum_granule(const QueryBlock& queries, const Geometry& geometry, const RowT
   const bool two = column + kPanelColumns < geometry.columns;
   float* c = queries.scratch.sums + tile.row * geometry.columns + column;
   float* lower = c + kTileRows * geometry.columns;
-  finish_stores();
+  memory_is_read();
   _tile_loadd(0, c, c_row_bytes);
   if (two) _tile_loadd(1, c + kPanelColumns, c_row_bytes);
   if constexpr (kHalves == 2) {
@@ -141,13 +141,14 @@ void weigh_granule(const QueryBlock& queries, const KeyBlock& keys, const RowTil
 
 template <int kHalves>
 void add_to_tile(const QueryBlock& queries, const KeyBlock& keys, const Geometry& geometry,
-                 const RowTile& tile) {
+                 const RowTile& tile, int64_t fetch_lines, NextBlock& next) {
   const Columns& columns = tile.columns;
   score_granule<kHalves>(queries, geometry, tile, columns.first);
   for (int column = columns.first; column < columns.last; column += kKeyGranule) {
     if (column + kKeyGranule < columns.last)
       score_granule<kHalves>(queries, geometry, tile, column + kKeyGranule);
     weigh_granule(queries, keys, tile, column);
+    next.fetch(fetch_lines);
   }
   for (int64_t column = 0; column < geometry.columns; column += 2 * kPanelColumns)
     sum_granule<kHalves>(queries, geometry, tile, column);
@@ -163,8 +164,8 @@ uint64_t add_keys(const QueryBlock& queries, const KeyBlock& keys) {
   pack_values<PairsOp>(queries, keys);
   configure_tiles();
   const int64_t page_bytes = 2 * 64 * row_source_bytes<PairsOp>(queries.head_dim);
-  const int64_t lines_a_tile =
-      round_up(kBlockKeys / 64 * page_bytes / 64 * kTileQueryRows / queries.rows + 1, kLinesAtOnce);
+  const int64_t fetch_lines =
+      page_bytes / 64 * kKeyGranule / 64 * kTileQueryRows / queries.rows + 1;
   NextBlock next(keys, page_bytes);
   uint64_t scored = 0;
   for (int64_t row = 0; row < queries.rows; row += kTileQueryRows) {
@@ -173,11 +174,10 @@ uint64_t add_keys(const QueryBlock& queries, const KeyBlock& keys) {
     const RowTile tile{row, rows, visible_columns(queries, keys, row, rows)};
     if (tile.columns.last <= tile.columns.first) continue;
     scored += static_cast<uint64_t>(rows * (tile.columns.last - tile.columns.first));
-    next.fetch(lines_a_tile);
     if (rows > kTileRows)
-      add_to_tile<2>(queries, keys, geometry, tile);
+      add_to_tile<2>(queries, keys, geometry, tile, fetch_lines, next);
     else
-      add_to_tile<1>(queries, keys, geometry, tile);
+      add_to_tile<1>(queries, keys, geometry, tile, fetch_lines, next);
   }
   _tile_release();
   return scored;

@@ -3,7 +3,7 @@
 //
 // Keys are multiplied as they lie: 16 keys x 32 elements times [32 elements][heads] give scores as
 // [key][head], which are turned round for the softmax. Values lie as [key][column], and a tile
-// wants pairs of keys side by side: two rows 16 keys apart, as weigh_row pairs their weights, are
+// wants pairs of keys side by side: two rows 16 keys apart, as their weights are paired, are
 // interleaved on the way, in each 16 bytes separately, so that sums come out in another order of
 // columns, which finish_decode undoes.
 
@@ -20,20 +20,13 @@ constexpr int kBlockKeys = 128;
 #include "kernels/paged_attention/paged_attention_pairs.inc"
 #include "kernels/paged_attention/paged_attention_tiles.inc"
 
-constexpr int kSlotRows = 16;  // query heads that are worked on together
-constexpr int kFewRows = 4;    // up to so many take scores of 16 bytes a key
-#ifndef F1
-#define F1 16
-#define F2 16
-#define F3 16
-#define F4 16
-#endif
-constexpr int kScoreFetch = F1, kSoftFetch = F2, kPackFetch = F3, kSumFetch = F4;
-#ifndef GA
-#define GA 2
-#endif
-constexpr int64_t kGranulesAhead = GA;
+constexpr int kSlotRows = 16;          // query heads that are worked on together
+constexpr int kFewRows = 4;            // up to so many take scores of 16 bytes a key
 constexpr int64_t kLineElements = 32;  // of 64 bytes
+constexpr int64_t kGranulesAhead = 2;  // granules of values whose pairs are kept
+// Of the 64 lines that the keys and values of a granule and of kLineElements take, how many of the
+// next block are fetched at each step: as the steps take their time.
+constexpr int kScoreFetch = 24, kWeighFetch = 4, kPairFetch = 20, kSumFetch = 16;
 
 // Tiles 0 and 1: scores of 16 keys; 2 and 3: keys, or values; 4: query heads; 5: weights of the
 // rows of a slot; 6 and 7: their sums.
@@ -156,18 +149,19 @@ void sum_slot(const QueryBlock& queries, const KeyBlock& keys, const Columns& co
     return queries.scratch.values + step % kGranulesAhead * (2 * kTileBytes);
   };
   float* c = queries.scratch.sums + row * queries.head_dim;
-  int granule_in = 0, granule = 0;
+  int paired = 0, granule = 0;  // the granules that come next
   int64_t offset = 0;
   for (int64_t step = 0; step < steps + kGranulesAhead - 1; ++step) {
     if (step < steps) {
-      pair_values(keys, columns.first + granule_in * kKeyGranule, row_bytes, offset, pairs(step));
-      next.fetch(kPackFetch);
-      if (++granule_in == granules) {
-        granule_in = 0;
+      pair_values(keys, columns.first + paired * kKeyGranule, row_bytes, offset, pairs(step));
+      next.fetch(kPairFetch);
+      if (++paired == granules) {
+        paired = 0;
         offset += 64;
       }
     }
     if (step < kGranulesAhead - 1) continue;
+    memory_is_read();
     if (granule == 0) {
       _tile_loadd(6, c, c_row_bytes);
       _tile_loadd(7, c + kPanelColumns, c_row_bytes);
@@ -201,7 +195,7 @@ uint64_t decode_keys(const QueryBlock& queries, const KeyBlock& keys) {
                          reinterpret_cast<float*>(queries.scratch.scores));
          !softmax.done();) {
       softmax.advance();
-      next.fetch(kSoftFetch * row_bytes / 64 * 4 * kRowsWeighed / round_up(rows, kRowsWeighed));
+      next.fetch(kWeighFetch * row_bytes / 64 * 4 * kRowsWeighed / round_up(rows, kRowsWeighed));
     }
     sum_slot(queries, keys, columns, row, next);
   }

@@ -51,6 +51,7 @@ struct Config {
 
 inline constexpr int kPageRows = static_cast<int>(kPageTokens);
 inline constexpr int kPanelColumns = 64;
+inline constexpr float kLn2 = 0.693147180559945f;
 inline constexpr int kQueryThreads = 64;  // that load queries
 
 template <class C>
@@ -110,16 +111,15 @@ struct Kernel {
     shared.queries_full.init(kQueryThreads);
     shared.queries_free.init(C::kConsumerWarps);
     shared.item_full.init(1);
-    shared.item_free.init(C::kConsumerWarps + 3);  // the copying warp and the two with queries
+    shared.item_free.init(C::kThreads - 32);  // all but the warp that takes items
     fence_barrier_init();
   }
 
-  // Every warp but the one that takes items reads each of them once; called by whole warps.
+  // All threads but those of the warp that takes items read each of them once.
   static __device__ __forceinline__ Item next_item(Shared<C>& shared, uint32_t parity) {
     shared.item_full.wait(parity);
     const Item item = shared.item;
-    __syncwarp();
-    if (threadIdx.x % 32 == 0) shared.item_free.arrive();
+    shared.item_free.arrive();
     return item;
   }
 
@@ -398,7 +398,7 @@ struct Kernel {
       const int64_t q_row = item.first_row + query;
       const int head = item.first_head + row % pack;
       const bool valid = query < item.rows;
-      const float sum = rows.sum[half], factor = sum > 0 ? 1 / sum : 0.0f;
+      const float sum = rows.sum[half], factor = sum > 0 ? reciprocal(sum) : 0.0f;
       T* out = static_cast<T*>(params.out) + q_row * params.out_row_stride + head * C::kHeadDim;
 #pragma unroll
       for (int block = 0; block < C::kHeadDim / 32; ++block) {
@@ -415,7 +415,7 @@ struct Kernel {
       }
       if (valid && params.lse && lane % 4 == 0)
         params.lse[q_row * params.q_heads + head] =
-            sum > 0 ? rows.maximum[half] * params.scale + logf(sum) : -INFINITY;
+            sum > 0 ? rows.maximum[half] * kLn2 + logf(sum) : -INFINITY;
     }
   }
 };
@@ -496,6 +496,10 @@ WorkShape shape_of(const CudaAttentionArgs& args) {
   return shape_of(args.q_heads, args.pages.kv_heads, args.pages.head_dim);
 }
 
+int window_of(const CudaAttentionArgs& args) {
+  return args.window > 0 && args.window < INT_MAX ? static_cast<int>(args.window) : INT_MAX;
+}
+
 bool supports(const CudaAttentionDesc& desc, int compute_capability) {
   return compute_capability == 90 && desc.dtype != DType::kF32 &&
          (desc.head_dim == 64 || desc.head_dim == 128);
@@ -508,7 +512,8 @@ size_t workspace_bytes(const CudaAttentionDesc& desc, const cuda::Context&, int 
 
 void build(const cuda::Context& context, const CudaAttentionArgs& args) {
   launch(context, list_row_tiles, static_cast<unsigned>(args.span_count), kListThreads, 0,
-         args.spans, args.span_count, shape_of(args).rows_per_tile, work_at(args.workspace));
+         args.spans, args.span_count, shape_of(args).rows_per_tile, window_of(args),
+         work_at(args.workspace));
 }
 
 template <class C>
@@ -528,9 +533,7 @@ void run_config(const cuda::Context& context, const CudaAttentionArgs& args,
                       .page_tables = args.page_tables,
                       .q_heads = args.q_heads,
                       .kv_heads = args.pages.kv_heads,
-                      .window = args.window > 0 && args.window < INT_MAX
-                                    ? static_cast<int>(args.window)
-                                    : INT_MAX,
+                      .window = window_of(args),
                       .page_count = page_count,
                       .scale = args.scale,
                       .scale_log2 = static_cast<float>(args.scale * kLog2e),

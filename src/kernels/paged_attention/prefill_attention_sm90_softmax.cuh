@@ -28,6 +28,12 @@ __device__ __forceinline__ float exp2_emulated(float x) {
   return __int_as_float(__float_as_int(power) + (__float_as_int(shifted) << 23));
 }
 
+__device__ __forceinline__ float reciprocal(float x) {
+  float result;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(x));
+  return result;
+}
+
 template <class T>
 __device__ __forceinline__ uint32_t pack_pair(float low, float high) {
   uint32_t result;
@@ -51,34 +57,34 @@ __device__ __forceinline__ void mask_scores(float (&scores)[kCount], const int (
 }
 
 struct SoftmaxRows {
-  float maximum[2] = {-INFINITY, -INFINITY};  // of the unscaled scores
+  float maximum[2] = {-INFINITY, -INFINITY};  // of the scores times scale_log2
   float sum[2] = {0, 0};                      // over this thread's columns
 
-  // Replaces scores by weights. Returns what the sums of before are to be multiplied by.
+  // Replaces scores by weights. Returns what the sums of before are to be multiplied by: exactly 1
+  // where the maximum stays.
   template <int kEmulated, int kCount>
   __device__ __forceinline__ void add(float (&scores)[kCount], float scale_log2,
                                       float (&correction)[2]) {
 #pragma unroll
     for (int row = 0; row < 2; ++row) {
-      float highest = maximum[row];
+      float highest = fmaxf(scores[2 * row], scores[2 * row + 1]);
 #pragma unroll
-      for (int i = 2 * row; i < kCount; i += 4)
+      for (int i = 2 * row + 4; i < kCount; i += 4)
         highest = fmaxf(highest, fmaxf(scores[i], scores[i + 1]));
       highest = fmaxf(highest, __shfl_xor_sync(kWholeWarp, highest, 1));
       highest = fmaxf(highest, __shfl_xor_sync(kWholeWarp, highest, 2));
-      // While every key was masked, whatever is finite keeps the weights at 0.
-      const float offset = highest == -INFINITY ? 0.0f : highest * scale_log2;
-      correction[row] = exp2_approximate(fmaf(maximum[row], scale_log2, -offset));
-      maximum[row] = highest;
+      const float before = maximum[row];
+      maximum[row] = fmaxf(before, highest * scale_log2);
+      // Where no key was visible yet, anything finite keeps the weights at 0.
+      const float reference = maximum[row] == -INFINITY ? 0.0f : maximum[row];
       float total = 0;
 #pragma unroll
       for (int i = 2 * row; i < kCount; i += 4) {
-        scores[i] = exp2_approximate(fmaf(scores[i], scale_log2, -offset));
-        const float other = fmaf(scores[i + 1], scale_log2, -offset);
-        scores[i + 1] =
-            i / 4 * kEmulated % 16 < kEmulated ? exp2_emulated(other) : exp2_approximate(other);
+        scores[i] = exp2_approximate(fmaf(scores[i], scale_log2, -reference));
+        scores[i + 1] = exp2_approximate(fmaf(scores[i + 1], scale_log2, -reference));
         total += scores[i] + scores[i + 1];
       }
+      correction[row] = exp2_approximate(before - reference);
       sum[row] = fmaf(sum[row], correction[row], total);
     }
   }

@@ -5,10 +5,10 @@
 // stacked as rows: row i is head i % pack of query i / pack. An item is a row tile of one KV head:
 // it meets the keys in tiles of kKeyTile, ascending, that start at multiples of kKeyTile.
 //
-// Items are counted KV head by KV head, so that what runs at one time reads the same keys and
-// values; within a KV head the spans with the most keys come first, and within a span its last
-// rows, so that the multiprocessors, each of which takes the next item when it is done with one,
-// end at nearly one time.
+// Items come in classes by the number of their keys, a class for each power of two, the longest
+// first, so that the multiprocessors, each of which takes the next item when it is done with one,
+// end at nearly one time. Within a class they come KV head by KV head, so that what runs at one
+// time reads the same keys and values.
 
 #include "kernels/cuda_device.cuh"
 #include "kernels/paged_attention/paged_attention_cuda.h"
@@ -23,11 +23,13 @@ struct RowTile {
   int32_t row = 0;  // within the span
 };
 
+inline constexpr int kClasses = 24;  // class c: from 2^(kClasses - 1 - c) keys, below twice as many
+
 // At the beginning of the workspace; the row tiles follow.
 struct alignas(256) WorkHeader {
-  int32_t tiles;  // in the list
-  int32_t next;   // items taken beyond the first of each block
-  int32_t done;   // blocks that found nothing more to take
+  int32_t next;                   // items taken beyond the first of each block
+  int32_t done;                   // blocks that found nothing more to take
+  int32_t class_end[kClasses];  // in the list of row tiles
 };
 
 struct WorkShape {
@@ -57,31 +59,52 @@ inline Work work_at(std::byte* workspace) {
   return {header, reinterpret_cast<RowTile*>(header + 1)};
 }
 
-// One block a span: writes the row tiles of its span behind those of the spans before it in order.
+// How many row tiles of a span are of the classes up to `last`. They are its last ones, as keys only
+// become more from row to row.
+__device__ __forceinline__ int tiles_up_to(int last, const CudaAttentionSpan& span,
+                                           int rows_per_tile, int window) {
+  const int tiles = (span.rows + rows_per_tile - 1) / rows_per_tile;
+  if (last == kClasses - 1) return tiles;
+  const int keys = 1 << (kClasses - 1 - last);
+  if (keys > window) return 0;
+  // The keys of a tile are counted by what would be its last row if it were full.
+  const int shorter = (keys - 1 - span.query_offset) / rows_per_tile;
+  return keys <= span.query_offset ? tiles : max(tiles - shorter, 0);
+}
+
+// One block a span: puts its row tiles into the list.
 inline constexpr int kListThreads = 256;
 __global__ void __launch_bounds__(kListThreads)
-    list_row_tiles(const CudaAttentionSpan* spans, int span_count, int rows_per_tile, Work work) {
-  __shared__ int tiles_before, tiles_in_all;
-  if (threadIdx.x == 0) tiles_before = tiles_in_all = 0;
+    list_row_tiles(const CudaAttentionSpan* spans, int span_count, int rows_per_tile, int window,
+                   Work work) {
+  __shared__ int class_end[kClasses];  // over all spans
+  __shared__ int tiles_before[kClasses];  // of the class or an earlier one, of the spans before
+  const int thread = static_cast<int>(threadIdx.x), mine = static_cast<int>(blockIdx.x);
+  if (thread < kClasses) class_end[thread] = tiles_before[thread] = 0;
   __syncthreads();
   wait_for_inputs();
   let_next_begin();
-  const int mine = static_cast<int>(blockIdx.x);
-  const int rows = spans[mine].rows, length = spans[mine].query_offset + rows;
-  int before = 0, all = 0;
-  for (int i = static_cast<int>(threadIdx.x); i < span_count; i += kListThreads) {
-    const int others = spans[i].query_offset + spans[i].rows;
-    const int tiles = (spans[i].rows + rows_per_tile - 1) / rows_per_tile;
-    all += tiles;
-    if (others > length || (others == length && i < mine)) before += tiles;
+  for (int i = thread; i < span_count * kClasses; i += kListThreads) {
+    const int span = i / kClasses, each = i % kClasses;
+    const int tiles = tiles_up_to(each, spans[span], rows_per_tile, window);
+    if (tiles == 0) continue;
+    atomicAdd(&class_end[each], tiles);
+    if (span < mine) atomicAdd(&tiles_before[each], tiles);
   }
-  atomicAdd(&tiles_before, before);
-  atomicAdd(&tiles_in_all, all);
   __syncthreads();
-  const int tiles = (rows + rows_per_tile - 1) / rows_per_tile;
-  for (int i = static_cast<int>(threadIdx.x); i < tiles; i += kListThreads)
-    work.tiles[tiles_before + i] = {mine, (tiles - 1 - i) * rows_per_tile};
-  if (mine == 0 && threadIdx.x == 0) *work.header = {tiles_in_all, 0, 0};
+  const CudaAttentionSpan span = spans[mine];
+  const int tiles = (span.rows + rows_per_tile - 1) / rows_per_tile;
+  for (int i = thread; i < tiles; i += kListThreads) {
+    int each = 0, earlier = 0;  // its class, and the tiles of this span in earlier ones
+    for (int up_to = 0; (up_to = tiles_up_to(each, span, rows_per_tile, window)) <= i; ++each)
+      earlier = up_to;
+    int place = i - earlier + tiles_before[each];
+    if (each > 0) place += class_end[each - 1] - tiles_before[each - 1];
+    work.tiles[place] = {mine, (tiles - 1 - i) * rows_per_tile};
+  }
+  if (mine > 0) return;
+  if (thread < kClasses) work.header->class_end[thread] = class_end[thread];
+  if (thread == 0) work.header->next = work.header->done = 0;
 }
 
 struct Item {
@@ -97,25 +120,32 @@ struct Item {
 __device__ __forceinline__ Item find_item(const Work& work, const WorkShape& shape, int q_heads,
                                           int kv_heads, const CudaAttentionSpan* spans,
                                           int index) {
-  const int packs = q_heads / kv_heads / shape.pack, tiles = work.header->tiles;
-  if (index >= tiles * packs * kv_heads) return Item{};
-  const RowTile tile = work.tiles[index / packs % tiles];
+  const int packs = q_heads / kv_heads / shape.pack;
+  int each = 0, begin = 0, end = work.header->class_end[0];
+  while (index >= end * packs * kv_heads) {
+    if (++each == kClasses) return Item{};
+    begin = end;
+    end = work.header->class_end[each];
+  }
+  const int in_class = index - begin * packs * kv_heads;
+  const RowTile tile = work.tiles[begin + in_class / packs % (end - begin)];
   const CudaAttentionSpan span = spans[tile.span];
-  const int kv_head = index / packs / tiles;
+  const int kv_head = in_class / packs / (end - begin);
   return {.rows = min(shape.rows_per_tile, span.rows - tile.row),
           .first_row = span.first_row + tile.row,
           .first_position = span.query_offset + tile.row,
           .length = span.query_offset + span.rows,
           .first_page = span.first_page,
-          .first_head = (kv_head * packs + index % packs) * shape.pack,
+          .first_head = (kv_head * packs + in_class % packs) * shape.pack,
           .kv_head = kv_head};
 }
 
 // Which key tiles an item visits; all else that depends on positions is the masks. There is at
 // least one: where no key is visible (positions before 0), it is masked altogether.
 struct KeyTiles {
-  int first, count;
+  int first = 0, count = 0;
 
+  KeyTiles() = default;
   __host__ __device__ KeyTiles(int64_t first_position, int64_t rows, int64_t window) {
     const int64_t oldest = first_position - window + 1, newest = first_position + rows - 1;
     first = oldest > 0 ? static_cast<int>(oldest / kKeyTile) : 0;

@@ -78,6 +78,7 @@ __global__ void __launch_bounds__(kMostThreads) rms_norm(CudaRmsNormArgs args) {
   float sum = 0;
 #pragma unroll
   for (int j = 0; j < kHeld; ++j) sum += squares(held[j]);
+#pragma unroll 1
   for (int i = first + kHeld * stride; i < vectors; i += stride) sum += squares(x[i]);
   sum = sum_of_threads(sum);
 
@@ -87,6 +88,7 @@ __global__ void __launch_bounds__(kMostThreads) rms_norm(CudaRmsNormArgs args) {
   for (int j = 0; j < kHeld; ++j)
     if (const int i = first + j * stride; i < vectors)
       store<T, kAccumulate>(y + 4 * i, held[j], scale, held_weight[j]);
+#pragma unroll 1
   for (int i = first + kHeld * stride; i < vectors; i += stride)
     store<T, kAccumulate>(y + 4 * i, x[i], scale, __ldg(weight + i));
 }

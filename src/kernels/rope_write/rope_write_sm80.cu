@@ -1,8 +1,9 @@
 // Angles once a step; then, per layer, every head of every row by a group of lanes. A lane holds
-// pairs of elements that turn together, four pairs at once where the head's shape allows it, so
+// pairs of elements that turn together, eight pairs at once where the head's shape allows it, so
 // that nothing but the norm's sum crosses lanes. Bound by latency for few rows and by bandwidth for
 // many: 4 bytes an element.
 
+#include <algorithm>
 #include <bit>
 
 #include "kernels/cuda_device.cuh"
@@ -51,13 +52,19 @@ __device__ __forceinline__ Places places_of(int pair, int pairs, int rotary_dim,
   return {pair, half + pair, pair};
 }
 
+// kCount elements at once, 16 bytes at most.
+template <class T, int kCount>
+struct alignas(std::min<size_t>(16, kCount * sizeof(T))) Run {
+  T values[kCount];
+};
+template <int kCount, class T>
+__device__ __forceinline__ Run<T, kCount> load_run(const T* from) {
+  return *reinterpret_cast<const Run<T, kCount>*>(from);
+}
+
 template <class T, int kPairs>
 __device__ __forceinline__ Unit<kPairs> load_unit(const T* head, const Places& places) {
-  struct alignas(kPairs * sizeof(T)) Run {
-    T values[kPairs];
-  };
-  const Run low = *reinterpret_cast<const Run*>(head + places.low);
-  const Run high = *reinterpret_cast<const Run*>(head + places.high);
+  const auto low = load_run<kPairs>(head + places.low), high = load_run<kPairs>(head + places.high);
   Unit<kPairs> unit;
 #pragma unroll
   for (int j = 0; j < kPairs; ++j) {
@@ -70,26 +77,24 @@ __device__ __forceinline__ Unit<kPairs> load_unit(const T* head, const Places& p
 template <class T, int kPairs>
 __device__ __forceinline__ void store_unit(T* head, const Places& places,
                                            const Unit<kPairs>& unit) {
-  struct alignas(kPairs * sizeof(T)) Run {
-    T values[kPairs];
-  };
-  Run low, high;
+  Run<T, kPairs> low, high;
 #pragma unroll
   for (int j = 0; j < kPairs; ++j) {
     low.values[j] = from_float<T>(unit.values[j]);
     high.values[j] = from_float<T>(unit.values[kPairs + j]);
   }
-  *reinterpret_cast<Run*>(head + places.low) = low;
-  *reinterpret_cast<Run*>(head + places.high) = high;
+  *reinterpret_cast<Run<T, kPairs>*>(head + places.low) = low;
+  *reinterpret_cast<Run<T, kPairs>*>(head + places.high) = high;
 }
 
 template <bool kInterleaved, int kPairs>
-__device__ __forceinline__ void turn(Unit<kPairs>& unit, const float* cosines, int half) {
+__device__ __forceinline__ void turn(Unit<kPairs>& unit, const float* angles, int half) {
+  const auto cosines = load_run<kPairs>(angles), sines = load_run<kPairs>(angles + half);
 #pragma unroll
   for (int j = 0; j < kPairs; ++j) {
     float& first = unit.values[kInterleaved ? 2 * j : j];
     float& second = unit.values[kInterleaved ? 2 * j + 1 : kPairs + j];
-    const float cosine = cosines[j], sine = cosines[half + j];
+    const float cosine = cosines.values[j], sine = sines.values[j];
     const float turned = first * cosine - second * sine;
     second = second * cosine + first * sine;
     first = turned;
@@ -113,16 +118,15 @@ __device__ __forceinline__ T* place_of(const CudaRopeWriteArgs& args, int64_t ro
          (piece * kPageTokens + position % kPageTokens) * head_dim;
 }
 
-// `lanes` lanes a head; each holds up to kUnits units.
+// Some heads of row blockIdx.x. 2^log2_lanes lanes a head; each holds up to kUnits units.
 template <class T, int kPairs, int kUnits>
-__global__ void __launch_bounds__(kThreads) rope_write(CudaRopeWriteArgs args, int lanes) {
+__global__ void __launch_bounds__(kThreads) rope_write(CudaRopeWriteArgs args, int log2_lanes) {
   let_next_begin();
+  const int64_t row = blockIdx.x;
+  const int lanes = 1 << log2_lanes, lane = threadIdx.x & (lanes - 1);
   const int heads = args.q_heads + (args.has_kv ? 2 * args.pages.kv_heads : 0);
-  const int64_t count = args.rows * heads;
-  const int64_t index = int64_t{blockIdx.x} * (kThreads / lanes) + threadIdx.x / lanes;
-  const int64_t item = index < count ? index : count - 1;
-  const int64_t row = item / heads;
-  const int head = static_cast<int>(item % heads), lane = threadIdx.x % lanes;
+  const int place = blockIdx.y * (kThreads >> log2_lanes) + (threadIdx.x >> log2_lanes);
+  const int head = min(place, heads - 1);
 
   const int head_dim = args.pages.head_dim;
   const bool is_query = head < args.q_heads;
@@ -131,7 +135,7 @@ __global__ void __launch_bounds__(kThreads) rope_write(CudaRopeWriteArgs args, i
   const float* norm = is_query ? args.q_norm : is_value ? nullptr : args.k_norm;
   wait_for_inputs();
 
-  const T* from = static_cast<const T*>(args.qkv) + item * head_dim;
+  const T* from = static_cast<const T*>(args.qkv) + (row * heads + head) * head_dim;
   Places places[kUnits];
   Unit<kPairs> units[kUnits];
 #pragma unroll
@@ -141,7 +145,7 @@ __global__ void __launch_bounds__(kThreads) rope_write(CudaRopeWriteArgs args, i
     places[u] = places_of(pair, kPairs, rotary_dim, head_dim, args.interleaved);
     units[u] = load_unit<T, kPairs>(from, places[u]);
   }
-  T* const out = index < count ? place_of<T>(args, row, head) : nullptr;
+  T* const out = place < heads ? place_of<T>(args, row, head) : nullptr;
   const int64_t angles_row = args.row_index ? args.row_index[row] : row;
   const float* angles = args.cos_sin + angles_row * args.rotary_dim;
 
@@ -179,15 +183,16 @@ __global__ void __launch_bounds__(kThreads) rope_write(CudaRopeWriteArgs args, i
 template <class T>
 void launch_rope_write(const cuda::Context& context, const CudaRopeWriteArgs& args) {
   const int pairs = args.pages.head_dim / 2;
-  const bool in_fours = args.rotary_dim % 8 == 0;
-  const int lanes = in_fours ? static_cast<int>(std::bit_ceil(unsigned(pairs / 4))) : 32;
-  const int64_t heads = args.q_heads + (args.has_kv ? 2 * args.pages.kv_heads : 0);
-  const int64_t per_cta = kThreads / lanes;
-  const dim3 grid(static_cast<unsigned>((args.rows * heads + per_cta - 1) / per_cta));
-  if (in_fours)
-    launch(context, rope_write<T, 4, 1>, grid, kThreads, 0, args, lanes);
+  const bool in_eights = args.rotary_dim % 16 == 0;
+  const int log2_lanes = in_eights ? std::bit_width(static_cast<unsigned>(pairs / 8) - 1) : 5;
+  const int heads = args.q_heads + (args.has_kv ? 2 * args.pages.kv_heads : 0);
+  const int cta_heads = kThreads >> log2_lanes;
+  const dim3 grid(static_cast<unsigned>(args.rows),
+                  static_cast<unsigned>((heads + cta_heads - 1) / cta_heads));
+  if (in_eights)
+    launch(context, rope_write<T, 8, 1>, grid, kThreads, 0, args, log2_lanes);
   else
-    launch(context, rope_write<T, 1, 4>, grid, kThreads, 0, args, lanes);
+    launch(context, rope_write<T, 1, 4>, grid, kThreads, 0, args, log2_lanes);
 }
 
 }  // namespace

@@ -37,70 +37,54 @@ class Chooser {
         vocab_(static_cast<uint32_t>(args.vocab)),
         draw_(draw),
         choice_(args.choices[blockIdx.x / Group::kBlocks]),
-        logits_(args.logits + draw.row * args.vocab),
-        is_penalised_(draw.seen != nullptr || draw.counts != nullptr) {}
+        row_{args.logits + draw.row * args.vocab, nullptr, team_.first_token(team_.slot()),
+             team_.end_token(team_.slot())} {}
 
   __device__ void run() {
+    const bool is_penalised = draw_.seen != nullptr || draw_.counts != nullptr;
     const int top = draw_.top;
     const double temperature = draw_.temperature;
     if (top >= 0 || temperature != 0) Weights::fill(shared_.powers);
-    const Best best = is_penalised_ ? find_best<true>() : find_best<false>();
+    const Best best = is_penalised ? find_best<true>() : find_best<false>();
     if (is_leader()) choice_.fault = best.fault;
     if (best.fault != 0) {
       if (is_leader()) choice_.token = 0;
       return;
     }
     double log_total = 0;
-    if (top >= 0) {
-      log_total = best.logit + log(sum_of_exponentials(best.logit));
-      if (top > 0) rank_top(best.logit, log_total, min(top, kMaxTopLogprobs));
-    }
+    if (top >= 0) log_total = find_logprobs(best.logit, min(top, kMaxTopLogprobs));
     if (temperature == 0) {
       if (is_leader()) choose(best.token, log_total);
       return;
     }
+    if (is_penalised) row_.penalties = &draw_;
     const Weights weights(shared_.powers, best.score, temperature);
-    const int64_t top_k = draw_.top_k;
-    const double top_p = draw_.top_p;
-    uint64_t lowest = 0;
-    if (top_k > 0 && top_k < vocab_) lowest = lowest_of_top_k(best.score, temperature, top_k);
-    if (top_p < 1)
-      lowest =
-          max(lowest, lowest_of_top_p(best.score, temperature, weights, Leading(lowest), top_p));
-    draw_by_weight(weights, Leading(lowest), log_total);
+    const uint64_t lowest = lowest_of_filters(best.score, temperature, weights);
+    draw_by_weight(Leading(lowest), Weights(shared_.powers, best.score, temperature, draw_.min_p),
+                   log_total);
   }
 
  private:
   __device__ bool is_leader() const { return Group::rank() == 0 && threadIdx.x == 0; }
-
-  __device__ __forceinline__ float score_of_logit(float logit, uint32_t token) const {
-    return is_penalised_ ? penalised(draw_, logit, token) : logit;
-  }
-  // use(score, token) for the lane's tokens.
-  template <class Use>
-  __device__ __forceinline__ void for_each_score(Use&& use) const {
-    for_each_own_logit<1>(
-        [&](uint32_t token, float logit) { use(score_of_logit(logit, token), token); });
-  }
-  template <int kUnroll, class Use>
-  __device__ __forceinline__ void for_each_own_logit(Use&& use) const {
-    for_each_logit<kUnroll>(logits_, team_.first_token(team_.slot()), team_.end_token(team_.slot()),
-                            team_.lane(), use);
-  }
 
   template <bool kIsPenalised>
   __device__ Best find_best() {
     float logit_best = -INFINITY, score_best = -INFINITY;
     uint32_t token_best = kLargestId;
     bool is_broken = false;
-    for_each_own_logit<kIsPenalised ? 2 : 8>([&](uint32_t token, float logit) {
-      is_broken |= !(logit < INFINITY);
-      if (kIsPenalised) logit_best = fmaxf(logit_best, logit);
-      const float score = kIsPenalised ? penalised(draw_, logit, token) : logit;
-      if (score > score_best) {
-        score_best = score;
-        token_best = token;
+    row_.for_each<kIsPenalised ? 2 : 8>([&](Four four) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        is_broken |= !(four.values[i] < INFINITY);
+        if (kIsPenalised) logit_best = fmaxf(logit_best, four.values[i]);
       }
+      if (kIsPenalised) four = penalised(draw_, four, vocab_);
+#pragma unroll
+      for (int i = 0; i < 4; ++i)
+        if (four.values[i] > score_best) {
+          score_best = four.values[i];
+          token_best = four.token + i;
+        }
     });
     if (!kIsPenalised) logit_best = score_best;
     Part part{warp_max(place_of(score_best, token_best)),
@@ -142,78 +126,63 @@ class Chooser {
     return warp_sum(sum);
   }
 
-  __device__ double sum_of_exponentials(float best) {
+  // The logarithm of the sum of exponentials of all logits; the most likely tokens into the choice.
+  __device__ double find_logprobs(float best, int top) {
     const Weights weights(shared_.powers, best, 1);
-    double sum = 0;
-    for_each_own_logit<1>([&](uint32_t, float logit) { sum += weights(logit); });
-    return sum_of_team(sum);
-  }
-
-  __device__ void rank_top(float best, double log_total, int wanted) {
-    const auto for_each = [&](auto&& use) {
-      for_each_own_logit<1>([&](uint32_t token, float logit) { use(logit, token); });
-    };
+    const double log_total = best + log(sum_of_team(sum_of_lane(row_, Leading(), weights)));
+    if (top == 0) return log_total;
     uint64_t lowest = 0;
-    if (wanted < vocab_)
-      lowest = Selection<Group, false>(shared_.histogram, team_)
-                   .lowest(best, Weights::kFarthest, wanted, true, for_each,
-                           [](float) { return uint64_t{1}; });
+    if (top < vocab_)
+      lowest = lowest_place<Group, false>(shared_.histogram, row_, Leading(), weights, best,
+                                          {.amount = static_cast<uint64_t>(top),
+                                           .range = Weights::kFarthest,
+                                           .looks_beyond = true});
     const Leading leading(lowest);
-    for_each([&](float logit, uint32_t token) {
-      if (!leading.has(logit, token)) return;
-      const int at = atomicAdd(Group::at(&shared_.top_count, 0), 1);
-      *Group::at(&shared_.top[at], 0) = place_of(logit, token);
+    row_.for_each<1>([&](const Four& four) {
+      for (int i = 0; i < 4; ++i) {
+        const uint32_t token = four.token + i;
+        if (token >= vocab_ || !leading.has(four.values[i], token)) continue;
+        const int at = atomicAdd(Group::at(&shared_.top_count, 0), 1);
+        *Group::at(&shared_.top[at], 0) = place_of(four.values[i], token);
+      }
     });
     Group::sync();
     const int count = shared_.top_count, lane = team_.lane();
-    if (Group::rank() != 0 || team_.warp() != 0 || lane >= count) return;
+    if (Group::rank() != 0 || team_.warp() != 0 || lane >= count) return log_total;
     const uint64_t place = shared_.top[lane];
     int rank = 0;
     for (int i = 0; i < count; ++i) rank += shared_.top[i] > place;
     choice_.top_tokens[rank] = static_cast<int32_t>(token_of(place));
     choice_.top_logprobs[rank] = static_cast<float>(score_of(place) - log_total);
+    return log_total;
   }
 
-  __device__ uint64_t lowest_of_top_k(float best, double temperature, int64_t top_k) {
-    return Selection<Group, false>(shared_.histogram, team_)
-        .lowest(
-            best, Weights::kFarthest * temperature, static_cast<uint64_t>(top_k), false,
-            [&](auto&& use) { for_each_score(use); }, [](float) { return uint64_t{1}; });
-  }
-
-  __device__ uint64_t lowest_of_top_p(float best, double temperature, const Weights& weights,
-                                      const Leading& leading, double top_p) {
-    double sum = 0;
-    for_each_score([&](float score, uint32_t token) {
-      if (leading.has(score, token)) sum += weights(score);
-    });
-    const double total = sum_of_team(sum);
+  // The lowest place that top-k and top-p leave.
+  __device__ uint64_t lowest_of_filters(float best, double temperature, const Weights& weights) {
+    const int64_t top_k = draw_.top_k;
+    const double top_p = draw_.top_p;
+    uint64_t lowest = 0;
+    if (top_k > 0 && top_k < vocab_)
+      lowest = lowest_place<Group, false>(shared_.histogram, row_, Leading(), weights, best,
+                                          {.amount = static_cast<uint64_t>(top_k),
+                                           .range = Weights::kFarthest * temperature,
+                                           .looks_beyond = false});
+    if (top_p >= 1) return lowest;
+    const Leading leading(lowest);
+    const double total = sum_of_team(sum_of_lane(row_, leading, weights));
     // Tokens below the mean share of what may be left out are not needed to reach top_p.
     const double farthest =
         fmin(Weights::kFarthest, -log((1 - top_p) * total / vocab_) * (1 + 1e-5) + 1e-5);
     const double wanted = fmax(1.0, ceil(top_p * total * kWeightUnit));
-    return Selection<Group, true>(shared_.histogram, team_)
-        .lowest(
-            best, farthest * temperature, __double2ull_rn(wanted), false,
-            [&](auto&& use) {
-              for_each_score([&](float score, uint32_t token) {
-                if (leading.has(score, token)) use(score, token);
-              });
-            },
-            [&](float score) -> uint64_t { return __double2ull_rn(weights(score) * kWeightUnit); });
+    return max(lowest, lowest_place<Group, true>(shared_.histogram, row_, leading, weights, best,
+                                                 {.amount = __double2ull_rn(wanted),
+                                                  .range = farthest * temperature,
+                                                  .looks_beyond = false}));
   }
 
   // Draws in the order of tokens: first a slot by the sums of all, then in it a token.
-  __device__ void draw_by_weight(const Weights& weights, const Leading& leading, double log_total) {
-    const double min_p = draw_.min_p;
-    const auto weight_of = [&](float score, uint32_t token) {
-      if (!leading.has(score, token)) return 0.0;
-      const double weight = weights(score);
-      return weight < min_p ? 0.0 : weight;
-    };
-    double sum = 0;
-    for_each_score([&](float score, uint32_t token) { sum += weight_of(score, token); });
-    share_sum(sum);
+  __device__ void draw_by_weight(const Leading& leading, const Weights& weights, double log_total) {
+    share_sum(sum_of_lane(row_, leading, weights));
 
     constexpr int kSlotsOfLane = Team<Group>::kSlotsOfLane;
     double sums[kSlotsOfLane], sum_of_lane = 0;
@@ -243,19 +212,19 @@ class Chooser {
     slot = __shfl_sync(kFullWarp, slot, lane);
     left = fmax(0.0, __shfl_sync(kFullWarp, left, lane));
     if (slot / kWarps == Group::rank())
-      draw_from_slot(static_cast<uint32_t>(slot), left, weight_of, log_total);
+      draw_from_slot(static_cast<uint32_t>(slot), left, leading, weights, log_total);
   }
 
   // By the whole block: consecutive tokens for each thread.
-  template <class WeightOf>
-  __device__ void draw_from_slot(uint32_t slot, double left, WeightOf&& weight_of,
-                                 double log_total) {
+  __device__ void draw_from_slot(uint32_t slot, double left, const Leading& leading,
+                                 const Weights& weights, double log_total) {
     const uint32_t first = team_.first_token(slot), end = team_.end_token(slot);
     const uint32_t tokens_of_thread = (end - first + kThreads - 1) / kThreads;
     const uint32_t own = first + threadIdx.x * tokens_of_thread;
     const uint32_t own_end = min(own + tokens_of_thread, end);
     const auto own_weight = [&](uint32_t token) {
-      return weight_of(score_of_logit(logits_[token], token), token);
+      const float score = row_.score(token);
+      return leading.has(score, token) ? weights(score) : 0;
     };
     double sum = 0;
     for (uint32_t token = own; token < own_end; ++token) sum += own_weight(token);
@@ -288,7 +257,7 @@ class Chooser {
 
   __device__ void choose(uint32_t token, double log_total) {
     choice_.token = static_cast<int32_t>(token);
-    if (draw_.top >= 0) choice_.logprob = static_cast<float>(logits_[token] - log_total);
+    if (draw_.top >= 0) choice_.logprob = static_cast<float>(row_.logits[token] - log_total);
   }
 
   Shared<Group>& shared_;
@@ -296,8 +265,7 @@ class Chooser {
   const uint32_t vocab_;
   const SampleDraw& draw_;
   SampleChoice& choice_;
-  const float* logits_;
-  const bool is_penalised_;
+  Row row_;  // the warp's own tokens
 };
 
 template <class Group>
