@@ -35,23 +35,46 @@ endif()
 
 # kvasir_cuda_room(<name> [DEPENDS <rooms and libraries>...])
 #
-# The static library kvasir_<name>_cuda from every .cu and every *_cuda.cpp under src/<name>, and, from
-# every *_gpu_test.cpp and .cu under tests/<name>, the test program <name>_gpu_tests (label `gpu`).
-# A file whose name ends in _sm90 is compiled for Hopper alone; every other one for Hopper and, as PTX,
-# for whatever runs code of compute capability 8.0.
+# The static library kvasir_<name>_cuda from every .cu and every *_cuda.cpp under src/<name>, and the
+# tests of kvasir_gpu_tests().
 function(kvasir_cuda_room name)
   cmake_parse_arguments(ARG "" "" "DEPENDS" ${ARGN})
   file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/${name}/*.cu
     ${CMAKE_SOURCE_DIR}/src/${name}/*_cuda.cpp)
   add_library(kvasir_${name}_cuda STATIC ${sources})
-  kvasir_cuda_options(kvasir_${name}_cuda)
+  kvasir_cuda_options(kvasir_${name}_cuda ${sources})
   target_include_directories(kvasir_${name}_cuda PUBLIC ${CMAKE_SOURCE_DIR}/src
     ${CMAKE_SOURCE_DIR}/include ${CMAKE_CUDA_TOOLKIT_INCLUDE_DIRECTORIES})
   target_link_libraries(kvasir_${name}_cuda PUBLIC ${ARG_DEPENDS} ${KVASIR_CUDART} Threads::Threads
     ${CMAKE_DL_LIBS} rt)
+  kvasir_gpu_tests(${name} kvasir_${name}_cuda)
+endfunction()
+
+# The tests of a room that need a GPU: the program <name>_gpu_tests from every *_gpu_test.cpp and .cu
+# under tests/<name>. They have the label `gpu`, and skip where there is none.
+function(kvasir_gpu_tests name library)
   file(GLOB_RECURSE tests CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/tests/${name}/*_gpu_test.cpp)
   file(GLOB_RECURSE test_kernels CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/tests/${name}/*.cu)
-  foreach(source IN LISTS sources test_kernels)
+  if(NOT KVASIR_TESTS OR NOT tests)
+    return()
+  endif()
+  add_executable(${name}_gpu_tests ${tests} ${test_kernels})
+  kvasir_cuda_options(${name}_gpu_tests ${test_kernels})
+  target_include_directories(${name}_gpu_tests PRIVATE ${CMAKE_SOURCE_DIR}/tests)
+  target_link_libraries(${name}_gpu_tests PRIVATE ${library} GTest::gtest_main)
+  target_compile_definitions(${name}_gpu_tests PRIVATE KVASIR_SOURCE_DIR="${CMAKE_SOURCE_DIR}")
+  include(GoogleTest)
+  gtest_discover_tests(${name}_gpu_tests TEST_PREFIX ${name}: DISCOVERY_TIMEOUT 120
+    PROPERTIES LABELS gpu TIMEOUT 600 RESOURCE_LOCK gpu)
+endfunction()
+
+# How a target's CUDA sources are compiled: a file whose name ends in _sm90 for Hopper alone, every
+# other one for Hopper and, as PTX, for whatever runs code of compute capability 8.0. -lineinfo costs
+# nothing at run time and lets profilers and sanitisers name lines.
+function(kvasir_cuda_options target)
+  target_compile_options(${target} PRIVATE
+    "$<$<COMPILE_LANGUAGE:CUDA>:-lineinfo;--expt-relaxed-constexpr;-Xcompiler=-Wall,-Wextra>")
+  foreach(source IN LISTS ARGN)
     if(source MATCHES "_sm90\\.cu$")
       set_source_files_properties(${source} PROPERTIES COMPILE_OPTIONS
         "-gencode=arch=compute_90a,code=sm_90a")
@@ -60,23 +83,4 @@ function(kvasir_cuda_room name)
         "-gencode=arch=compute_90a,code=sm_90a;-gencode=arch=compute_80,code=compute_80")
     endif()
   endforeach()
-
-  if(NOT KVASIR_TESTS OR NOT tests)
-    return()
-  endif()
-  add_executable(${name}_gpu_tests ${tests} ${test_kernels})
-  kvasir_cuda_options(${name}_gpu_tests)
-  target_include_directories(${name}_gpu_tests PRIVATE ${CMAKE_SOURCE_DIR}/tests)
-  target_link_libraries(${name}_gpu_tests PRIVATE kvasir_${name}_cuda GTest::gtest_main)
-  target_compile_definitions(${name}_gpu_tests PRIVATE KVASIR_SOURCE_DIR="${CMAKE_SOURCE_DIR}")
-  include(GoogleTest)
-  gtest_discover_tests(${name}_gpu_tests TEST_PREFIX ${name}: DISCOVERY_TIMEOUT 120
-    PROPERTIES LABELS gpu TIMEOUT 600 RESOURCE_LOCK gpu)
-endfunction()
-
-# What every target with CUDA sources is compiled with. -lineinfo costs nothing at run time and lets
-# profilers and sanitisers name lines.
-function(kvasir_cuda_options target)
-  target_compile_options(${target} PRIVATE
-    "$<$<COMPILE_LANGUAGE:CUDA>:-lineinfo;--expt-relaxed-constexpr;-Xcompiler=-Wall,-Wextra>")
 endfunction()

@@ -8,9 +8,11 @@
 #include <random>
 
 #include "base/file.h"
+#include "bench/gpu_bench.h"
 #include "bench/harness.h"
 #include "bench/model_bench.h"
 #include "bench/yardsticks.h"
+#include "engine/load_model.h"
 #include "kernels/paged_attention/paged_attention.h"
 #include "text/tokenizer.h"
 
@@ -123,7 +125,7 @@ Report prefill(const BenchOptions& options, ThreadPool& pool, std::ostream& prog
                                                 : std::vector<int64_t>{512, 2048, 4096});
   const int64_t longest = *std::max_element(lengths.begin(), lengths.end());
   progress << "loading " << model_label(options) << "\n";
-  ModelBench model(pool, model_config(options), model_source(options), longest, 1024);
+  ModelBench model(pool, model_config(options), std::nullopt, model_source(options), longest, 1024);
   for (const int64_t length : lengths) {
     progress << fmt::format("model prefill, {} tokens\n", length);
     const Timing timing = measure(options.repetitions, [&] { model.prefill(length); });
@@ -139,45 +141,58 @@ Report prefill(const BenchOptions& options, ThreadPool& pool, std::ostream& prog
   return report;
 }
 
+// What reads `bytes`, and beside each run the reading of a buffer (what fits the cache is compared
+// with the cache).
+Line beside_reading(const std::string& name, const std::string& share, int repetitions,
+                    double bytes, ReadBuffer& buffer, int reads,
+                    const std::function<void()>& body) {
+  const TimingBeside found = measure_beside(repetitions, body, [&] {
+    for (int i = 0; i < reads; ++i) buffer.read();
+  });
+  const double buffer_bytes = static_cast<double>(buffer.bytes()) * reads;
+  return {name,
+          found.timing,
+          {{"GB/s", bytes / found.timing.median_seconds / 1e9},
+           {"read GB/s", buffer_bytes / found.yardstick_seconds / 1e9},
+           {share, found.ratio * bytes / buffer_bytes}}};
+}
+
 Report decode(const BenchOptions& options, ThreadPool& pool, std::ostream& progress) {
   Report report{"decode, " + model_label(options), {}};
-  const double memory = read_bandwidth(pool, int64_t{1} << 30);
-  report.lines.push_back({"memory read, 1 GiB", {}, {{"GB/s", memory / 1e9}}});
+  {
+    ReadBuffer memory(pool, int64_t{1} << 30);
+    const Timing timing = measure(options.repetitions, [&] { memory.read(); });
+    report.lines.push_back(
+        {"memory read, 1 GiB", timing, {{"GB/s", 0x1p30 / timing.median_seconds / 1e9}}});
+  }
   for (const auto& [q_heads, kv_heads, head_dim] :
        {std::tuple{6, 2, 64}, std::tuple{32, 8, 64}, std::tuple{32, 8, 128}}) {
     progress << fmt::format("attention, {}/{} heads of {}, 65536 tokens\n", q_heads, kv_heads,
                             head_dim);
     AttentionCase ours(pool, q_heads, kv_heads, head_dim, 65536, 1);
     // What fits the cache is compared with the cache.
-    const double bound =
-        read_bandwidth(pool, std::max<int64_t>(static_cast<int64_t>(ours.kv_bytes()), 1 << 22));
-    const Timing timing = measure(std::max(options.repetitions, 15), [&] { ours.run(); });
-    const double rate = ours.kv_bytes() / timing.median_seconds;
-    report.lines.push_back(
-        {fmt::format("attention {}/{} d{} 64K", q_heads, kv_heads, head_dim),
-         timing,
-         {{"GB/s", rate / 1e9}, {"read GB/s", bound / 1e9}, {"of read", rate / bound}}});
+    ReadBuffer buffer(pool, static_cast<int64_t>(ours.kv_bytes()));
+    report.lines.push_back(beside_reading(
+        fmt::format("attention {}/{} d{} 64K", q_heads, kv_heads, head_dim), "of read",
+        std::max(options.repetitions, 15), ours.kv_bytes(), buffer, 1, [&] { ours.run(); }));
   }
   const std::vector<int64_t> lengths = lengths_or(options, {128, 4096});
   const int64_t longest = *std::max_element(lengths.begin(), lengths.end());
   progress << "loading " << model_label(options) << "\n";
-  ModelBench model(pool, model_config(options), model_source(options), longest + 64, 1024);
-  const double bound =
-      read_bandwidth(pool, std::max<int64_t>(model.decode_weight_bytes(), 1 << 22));
+  ModelBench model(pool, model_config(options), std::nullopt, model_source(options), longest + 64,
+                   1024);
+  ReadBuffer buffer(pool, model.decode_weight_bytes());
   model.prefill(longest);
   for (const int64_t length : lengths) {
     progress << fmt::format("model decode at {} tokens\n", length);
     constexpr int64_t kSteps = 32;
-    const Timing timing = measure(options.repetitions, [&] { model.decode(length, kSteps); });
-    const double step = timing.median_seconds / kSteps;
     const double bytes =
         static_cast<double>(model.decode_weight_bytes() + model.kv_bytes_per_token() * length);
-    report.lines.push_back({fmt::format("model at {}", length),
-                            timing,
-                            {{"tokens/s", 1 / step},
-                             {"GB/s", bytes / step / 1e9},
-                             {"read GB/s", bound / 1e9},
-                             {"of bytes bound", bytes / step / bound}}});
+    Line line =
+        beside_reading(fmt::format("model at {}", length), "of bytes bound", options.repetitions,
+                       bytes * kSteps, buffer, 4, [&] { model.decode(length, kSteps); });
+    line.figures.insert(line.figures.begin(), {"tokens/s", kSteps / line.timing.median_seconds});
+    report.lines.push_back(std::move(line));
   }
   return report;
 }
@@ -240,8 +255,14 @@ int run_bench(const BenchOptions& options, std::ostream& out, std::ostream& prog
   const int threads = options.threads > 0 ? options.threads : usable_cpus();
   ThreadPool pool(threads);
   set_libtorch_threads(threads);
+  std::string note;
+  const std::optional<cuda::Device> gpu =
+      options.what == "tokenizer" ? std::nullopt : engine::resolve_device(options.device, note);
+  if (!note.empty()) progress << note << "\n";
   Report report;
-  if (options.what == "prefill")
+  if (gpu)
+    report = run_gpu_bench(options, *gpu, pool, progress);
+  else if (options.what == "prefill")
     report = prefill(options, pool, progress);
   else if (options.what == "decode")
     report = decode(options, pool, progress);

@@ -12,25 +12,47 @@
 
 namespace kvasir::bench {
 
-Timing measure(int repetitions, const std::function<void()>& body, double budget_seconds) {
+namespace {
+
+double seconds_of(const std::function<void()>& body) {
   using Clock = std::chrono::steady_clock;
-  const auto once = [&] {
-    const auto start = Clock::now();
-    body();
-    return std::chrono::duration<double>(Clock::now() - start).count();
-  };
-  double spent = once();  // warm-up
-  std::vector<double> seconds;
+  const auto start = Clock::now();
+  body();
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+double median(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  return values[values.size() / 2];
+}
+
+Timing timing_of(const std::vector<double>& seconds) {
+  const auto [least, most] = std::minmax_element(seconds.begin(), seconds.end());
+  return {.median_seconds = median(seconds),
+          .min_seconds = *least,
+          .max_seconds = *most,
+          .repetitions = static_cast<int>(seconds.size())};
+}
+
+}  // namespace
+
+Timing measure(int repetitions, const std::function<void()>& body, double budget_seconds) {
+  return measure_beside(repetitions, body, [] {}, budget_seconds).timing;
+}
+
+TimingBeside measure_beside(int repetitions, const std::function<void()>& body,
+                            const std::function<void()>& yardstick, double budget_seconds) {
+  double spent = seconds_of(yardstick) + seconds_of(body);  // warm-up
+  std::vector<double> seconds, beside, ratios;
   while (static_cast<int>(seconds.size()) < repetitions &&
          (seconds.size() < 3 || spent < budget_seconds)) {
-    seconds.push_back(once());
-    spent += seconds.back();
+    beside.push_back(seconds_of(yardstick));
+    seconds.push_back(seconds_of(body));
+    ratios.push_back(beside.back() / seconds.back());
+    spent += beside.back() + seconds.back();
   }
-  std::sort(seconds.begin(), seconds.end());
-  return {.median_seconds = seconds[seconds.size() / 2],
-          .min_seconds = seconds.front(),
-          .max_seconds = seconds.back(),
-          .repetitions = static_cast<int>(seconds.size())};
+  return {
+      .timing = timing_of(seconds), .yardstick_seconds = median(beside), .ratio = median(ratios)};
 }
 
 namespace {
@@ -49,7 +71,10 @@ std::string figure(double value) {
 }  // namespace
 
 void print(const Report& report, std::ostream& out) {
-  out << report.title << "\n" << cpu_model_name() << ", " << isa_name(best_isa()) << "\n\n";
+  out << report.title << "\n";
+  if (report.device.empty()) out << cpu_model_name() << ", " << isa_name(best_isa()) << "\n";
+  for (const std::string& note : report.notes) out << note << "\n";
+  out << "\n";
   size_t width = 4;
   for (const Line& line : report.lines) width = std::max(width, line.name.size());
   for (const Line& line : report.lines) {
@@ -83,14 +108,18 @@ std::string to_json(const Report& report, int threads) {
     for (const auto& [name, value] : line.figures) entry["figures"][name] = value;
     lines.push_back(std::move(entry));
   }
-  const nlohmann::ordered_json object{{"benchmark", report.title},
-                                      {"machine", cpu_model_name()},
-                                      {"isa", isa_name(best_isa())},
-                                      {"threads", threads},
-                                      {"commit", kBuildCommit},
-                                      {"compiler", kBuildCompiler},
-                                      {"date", date},
-                                      {"lines", std::move(lines)}};
+  nlohmann::ordered_json object{{"benchmark", report.title},
+                                {"machine", cpu_model_name()},
+                                {"isa", isa_name(best_isa())},
+                                {"threads", threads},
+                                {"commit", kBuildCommit},
+                                {"compiler", kBuildCompiler},
+                                {"date", date},
+                                {"lines", std::move(lines)}};
+  if (!report.device.empty()) {
+    object["device"] = report.device;
+    object["notes"] = report.notes;
+  }
   return object.dump();
 }
 

@@ -23,6 +23,16 @@ struct Timing {
 // One warm-up, then `repetitions` runs; fewer (never under three) once `budget_seconds` are spent.
 Timing measure(int repetitions, const std::function<void()>& body, double budget_seconds = 20);
 
+// The same for `body` and, beside each of its runs, `yardstick`: on machines whose speed changes
+// from moment to moment their ratio is steadier than either.
+struct TimingBeside {
+  Timing timing;             // of the body
+  double yardstick_seconds;  // median
+  double ratio;              // median of yardstick over body
+};
+TimingBeside measure_beside(int repetitions, const std::function<void()>& body,
+                            const std::function<void()>& yardstick, double budget_seconds = 20);
+
 // One line of the report. Figures keep their order.
 struct Line {
   std::string name;
@@ -33,11 +43,14 @@ struct Line {
 struct Report {
   std::string title;
   std::vector<Line> lines;
+  std::string device;              // the GPU; empty = on the CPU
+  std::vector<std::string> notes;  // state of the machine: clocks, power
 };
 
 // Table for people.
 void print(const Report& report, std::ostream& out);
-// {"benchmark", "machine", "isa", "threads", "commit", "compiler", "date", "lines": [...]}
+// {"benchmark", "machine", "isa", "threads", "commit", "compiler", "date", "lines": [...]}, on a
+// GPU also "device" and "notes".
 std::string to_json(const Report& report, int threads);
 
 }  // namespace kvasir::bench

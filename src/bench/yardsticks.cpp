@@ -5,7 +5,6 @@
 #include <ATen/ops/randn.h>
 #include <ATen/ops/scaled_dot_product_attention.h>
 
-#include "base/memory.h"
 #include "bench/harness.h"
 
 namespace kvasir::bench {
@@ -28,28 +27,32 @@ double libtorch_attention_rate(int64_t heads, int64_t length, int64_t head_dim) 
          static_cast<double>(length + 1) / 2 / timing.median_seconds;
 }
 
-double read_bandwidth(ThreadPool& pool, int64_t bytes) {
-  const Memory memory(static_cast<size_t>(bytes));
-  uint64_t* words = reinterpret_cast<uint64_t*>(memory.data());
-  const int64_t count = bytes / 8;
-  constexpr int64_t kPiece = int64_t{1} << 17;  // words: 1 MiB
-  const int64_t pieces = count / kPiece;
-  pool.parallel(pieces, [&](int64_t piece, int) {
-    for (int64_t i = 0; i < kPiece; ++i) words[piece * kPiece + i] = static_cast<uint64_t>(i);
+namespace {
+
+constexpr int64_t kPieceWords = int64_t{1} << 17;  // 1 MiB
+
+}  // namespace
+
+ReadBuffer::ReadBuffer(ThreadPool& pool, int64_t bytes)
+    : pool_(pool), memory_(static_cast<size_t>(bytes) >> 20 << 20) {
+  auto* words = reinterpret_cast<uint64_t*>(memory_.data());
+  pool_.parallel(this->bytes() / 8 / kPieceWords, [&](int64_t piece, int) {
+    for (int64_t i = piece * kPieceWords; i < (piece + 1) * kPieceWords; ++i)
+      words[i] = static_cast<uint64_t>(i);
   });
-  std::atomic<uint64_t> sink{0};
-  const Timing timing = measure(9, [&] {
-    pool.parallel(pieces, [&](int64_t piece, int) {
-      const uint64_t* at = words + piece * kPiece;
-      uint64_t sum[8] = {};
-      for (int64_t i = 0; i < kPiece; i += 8)
-        for (int lane = 0; lane < 8; ++lane) sum[lane] ^= at[i + lane];
-      uint64_t all = 0;
-      for (const uint64_t lane : sum) all ^= lane;
-      sink.fetch_xor(all, std::memory_order_relaxed);
-    });
+}
+
+void ReadBuffer::read() {
+  const auto* words = reinterpret_cast<const uint64_t*>(memory_.data());
+  pool_.parallel(bytes() / 8 / kPieceWords, [&](int64_t piece, int) {
+    const uint64_t* at = words + piece * kPieceWords;
+    uint64_t sum[8] = {};
+    for (int64_t i = 0; i < kPieceWords; i += 8)
+      for (int lane = 0; lane < 8; ++lane) sum[lane] ^= at[i + lane];
+    uint64_t all = 0;
+    for (const uint64_t lane : sum) all ^= lane;
+    sink_.fetch_xor(all, std::memory_order_relaxed);
   });
-  return static_cast<double>(pieces * kPiece * 8) / timing.median_seconds;
 }
 
 }  // namespace kvasir::bench

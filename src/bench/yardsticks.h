@@ -1,8 +1,10 @@
 #pragma once
 // What our figures are compared with, measured in the same run: libtorch and the memory.
 
+#include <atomic>
 #include <cstdint>
 
+#include "base/memory.h"
 #include "base/thread_pool.h"
 
 namespace kvasir::bench {
@@ -16,7 +18,17 @@ double libtorch_gemm_rate(int64_t m, int64_t n, int64_t k);
 // head_dim], KV heads repeated outside the timing; FLOP/s, counting the causal half.
 double libtorch_attention_rate(int64_t heads, int64_t length, int64_t head_dim);
 
-// Streaming read rate over a buffer of `bytes`, in bytes/s.
-double read_bandwidth(ThreadPool& pool, int64_t bytes);
+// A buffer of whole MiB that is read in a stream, to compare with what else reads as many bytes.
+class ReadBuffer {
+ public:
+  ReadBuffer(ThreadPool& pool, int64_t bytes);
+  void read();
+  int64_t bytes() const { return static_cast<int64_t>(memory_.bytes()); }
+
+ private:
+  ThreadPool& pool_;
+  Memory memory_;
+  std::atomic<uint64_t> sink_{0};
+};
 
 }  // namespace kvasir::bench

@@ -67,11 +67,14 @@ void launch(const cuda::Context& context, void (*kernel)(Parameters...), dim3 gr
   config.blockDim = block;
   config.dynamicSmemBytes = shared_bytes;
   config.stream = context.stream;
-  cudaLaunchAttribute overlap{};
-  overlap.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  overlap.val.programmaticStreamSerializationAllowed = 1;
-  config.attrs = &overlap;
-  config.numAttrs = context.overlap && context.compute_capability >= 90 ? 1 : 0;
+  cudaLaunchAttribute attributes[2] = {};
+  attributes[0].id = cudaLaunchAttributeProgrammaticStreamSerialization;
+  attributes[0].val.programmaticStreamSerializationAllowed = 1;
+  // Kernels that part a multiprocessor's memory differently do not meet on it: one way for all.
+  attributes[1].id = cudaLaunchAttributePreferredSharedMemoryCarveout;
+  attributes[1].val.sharedMemCarveout = cudaSharedmemCarveoutMaxShared;
+  config.attrs = attributes;
+  config.numAttrs = context.overlap && context.compute_capability >= 90 ? 2 : 0;
   KVASIR_CUDA(cudaLaunchKernelEx(&config, kernel, Parameters(args)...));
 }
 

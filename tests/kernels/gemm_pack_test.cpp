@@ -140,6 +140,28 @@ TEST_P(GemmPack, GatePairsAreInterleaved) {
   }
 }
 
+TEST_P(GemmPack, SeveralSideBySideEqualEachAlone) {
+  ThreadPool pool(3);
+  constexpr int64_t kSize = 50;
+  Source a(70, kSize, DType::kBF16, 1), b(128, kSize, DType::kF32, 2), c(10, kSize, DType::kF16, 3);
+  const WeightBlock plain[] = {{a.data(), a.dtype, 70}}, wide[] = {{b.data(), b.dtype, 128}};
+  const WeightBlock pair[] = {{c.data(), c.dtype, 5}, {c.data() + 5 * kSize * 2, c.dtype, 5}};
+  PackJob jobs[] = {
+      {{.n = 70, .k = kSize, .isa = GetParam()}, plain, nullptr},
+      {{.n = 0, .k = kSize, .isa = GetParam()}, {}, nullptr},
+      {{.dtype = DType::kF32, .n = 128, .k = kSize, .isa = GetParam()}, wide, nullptr},
+      {{.layout = WeightLayout::kGatePair, .n = 10, .k = kSize, .isa = GetParam()}, pair, nullptr}};
+  std::vector<std::vector<std::byte>> together, alone;
+  for (PackJob& job : jobs) {
+    alone.emplace_back(packed_weight_bytes(job.desc), std::byte{0xaa});
+    pack_weight({.pool = pool}, job.desc, job.blocks, alone.back().data());
+    together.emplace_back(packed_weight_bytes(job.desc), std::byte{0xbb});
+    job.out = together.back().data();
+  }
+  pack_weights({.pool = pool}, jobs);
+  EXPECT_EQ(together, alone);
+}
+
 TEST_P(GemmPack, LargeWeightsPastTheCaches) {
   ThreadPool pool(2);
   constexpr int64_t kOutputs = 1000, kSize = 2111;

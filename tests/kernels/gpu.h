@@ -29,7 +29,7 @@ class GpuTest : public ::testing::Test {
   void TearDown() override {
     if (context_.stream) cudaStreamDestroy(context_.stream);
   }
-  void synchronize() { KVASIR_CUDA(cudaStreamSynchronize(context_.stream)); }
+  void synchronize() const { KVASIR_CUDA(cudaStreamSynchronize(context_.stream)); }
 
   cuda::Device device_;
   cuda::Context context_;
@@ -42,6 +42,7 @@ class DeviceArray {
  public:
   explicit DeviceArray(size_t count) : count_(count), memory_(count * sizeof(T)) {
     if (count > 0) KVASIR_CUDA(cudaMemset(memory_.data(), 0xff, count * sizeof(T)));
+    arrive();
   }
   explicit DeviceArray(std::span<const T> values) : DeviceArray(values.size()) { write(values); }
   explicit DeviceArray(const std::vector<T>& values) : DeviceArray(std::span<const T>(values)) {}
@@ -52,6 +53,7 @@ class DeviceArray {
     if (!values.empty())
       KVASIR_CUDA(
           cudaMemcpy(memory_.data(), values.data(), values.size_bytes(), cudaMemcpyHostToDevice));
+    arrive();
   }
   // Waits for the whole device.
   std::vector<T> read() const {
@@ -64,6 +66,10 @@ class DeviceArray {
   }
 
  private:
+  // What was put on the default stream may go on after the call, and the tests' streams do not wait
+  // for that one.
+  static void arrive() { KVASIR_CUDA(cudaStreamSynchronize(cudaStreamLegacy)); }
+
   size_t count_;
   cuda::DeviceMemory memory_;
 };

@@ -73,6 +73,7 @@ class Matrix {
 
   std::byte* data() { return bytes_.data(); }
   const std::byte* data() const { return bytes_.data(); }
+  std::span<const std::byte> bytes() const { return bytes_; }
   const std::byte* row(int64_t i) const {
     return bytes_.data() + i * stride_ * static_cast<int64_t>(dtype_bytes(dtype_));
   }

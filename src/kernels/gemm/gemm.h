@@ -43,8 +43,16 @@ struct PackedDesc {
 // to a panel and k to a pair.
 size_t packed_weight_bytes(const PackedDesc& desc);
 
-// Packs the blocks into `out`, over context.pool. Throws kInvalidArgument where the blocks do not
-// sum to desc.n.
+// A weight to be packed: the blocks, into `out`.
+struct PackJob {
+  PackedDesc desc;
+  std::span<const WeightBlock> blocks;
+  std::byte* out = nullptr;
+};
+
+// Packs the weights side by side over context.pool. Throws kInvalidArgument where the blocks of one
+// do not sum to its desc.n.
+void pack_weights(const CpuContext& context, std::span<const PackJob> jobs);
 void pack_weight(const CpuContext& context, const PackedDesc& desc,
                  std::span<const WeightBlock> blocks, std::byte* out);
 

@@ -125,16 +125,30 @@ size_t packed_weight_bytes(const PackedDesc& desc) {
   return static_cast<size_t>(panels_of(desc) * steps_of(desc) * kPanelStepBytes);
 }
 
+void pack_weights(const CpuContext& context, std::span<const PackJob> jobs) {
+  constexpr size_t kStreamingBytes = size_t{4} << 20;
+  size_t bytes = 0;
+  int64_t panels = 0;
+  for (const PackJob& job : jobs) {
+    check(job.desc, job.blocks);
+    bytes += packed_weight_bytes(job.desc);
+    panels += panels_of(job.desc);
+  }
+  context.pool.parallel(panels, [&](int64_t panel, int) {
+    if (context.cancelled()) return;
+    const PackJob* job = jobs.data();
+    for (; panel >= panels_of(job->desc); ++job) panel -= panels_of(job->desc);
+    const bool streaming =
+        bytes >= kStreamingBytes && reinterpret_cast<uintptr_t>(job->out) % 64 == 0;
+    pack(job->desc, job->blocks, panel, streaming,
+         find<PackedDesc, PackFunction>(kTable, job->desc, job->desc.isa).run, job->out);
+  });
+}
+
 void pack_weight(const CpuContext& context, const PackedDesc& desc,
                  std::span<const WeightBlock> blocks, std::byte* out) {
-  check(desc, blocks);
-  constexpr size_t kStreamingBytes = size_t{4} << 20;
-  const bool streaming =
-      packed_weight_bytes(desc) >= kStreamingBytes && reinterpret_cast<uintptr_t>(out) % 64 == 0;
-  const PackFunction pack_panel = find<PackedDesc, PackFunction>(kTable, desc, desc.isa).run;
-  context.pool.parallel(panels_of(desc), [&](int64_t panel, int) {
-    if (!context.cancelled()) pack(desc, blocks, panel, streaming, pack_panel, out);
-  });
+  const PackJob job{.desc = desc, .blocks = blocks, .out = out};
+  pack_weights(context, {&job, 1});
 }
 
 void unpack_weight_row(const PackedDesc& desc, const std::byte* packed, int64_t row, float* out) {

@@ -144,10 +144,10 @@ Workspace lay_out(const AttentionDesc& desc, int64_t rows, int64_t spans, int th
   take(w.maxima, slots * group * 4);
   take(w.denominators, slots * group * 4);
   const int64_t shared = w.bytes;
-  take(w.scratch.keys, kBlockKeys * row_bytes);
-  take(w.scratch.values, kBlockKeys * columns * 4);
+  take(w.scratch.keys, kMostBlockKeys * row_bytes);
+  take(w.scratch.values, kMostBlockKeys * columns * 4);
   take(w.scratch.queries, block_rows * row_bytes);
-  take(w.scratch.scores, kTileQueryRows * kScoreRowBytes);
+  take(w.scratch.scores, kScoreScratchBytes);
   take(w.scratch.sums, block_rows * columns * 4);
   take(w.scratch.maxima, block_rows * 4);
   take(w.scratch.denominators, block_rows * kDenominatorLanes * 4);
@@ -292,15 +292,16 @@ class Attention {
   // False where the caller has cancelled.
   bool add_keys(const Task& task, const AttentionKernel& kernel, const QueryBlock& queries) {
     const AttentionSpan& span = args_.spans[task.span];
+    const int64_t block_keys = kernel.block_keys;
     uint64_t scored = 0;
     // Blocks start at multiples of their size whatever the query block: then a row's sums do not
     // depend on the rows beside it.
-    const int64_t first = task.slot < 0 ? task.first_key / kBlockKeys * kBlockKeys : task.first_key;
-    KeyBlock next = key_block(task, span, first);
-    for (int64_t key = first; key < task.last_key; key += kBlockKeys) {
+    const int64_t first = task.slot < 0 ? task.first_key / block_keys * block_keys : task.first_key;
+    KeyBlock next = key_block(task, span, first, block_keys);
+    for (int64_t key = first; key < task.last_key; key += block_keys) {
       if (context_.cancelled()) return false;
       KeyBlock block = next;
-      next = key_block(task, span, key + kBlockKeys);
+      next = key_block(task, span, key + block_keys, block_keys);
       std::copy(std::begin(next.pages), std::end(next.pages), block.next_pages);
       scored += kernel.add(queries, block);
     }
@@ -310,10 +311,11 @@ class Attention {
     return true;
   }
 
-  KeyBlock key_block(const Task& task, const AttentionSpan& span, int64_t first) const {
+  KeyBlock key_block(const Task& task, const AttentionSpan& span, int64_t first,
+                     int64_t block_keys) const {
     KeyBlock block{.first = first,
                    .begin = static_cast<int>(std::max<int64_t>(0, task.first_key - first)),
-                   .end = static_cast<int>(std::min<int64_t>(kBlockKeys, task.last_key - first))};
+                   .end = static_cast<int>(std::min(block_keys, task.last_key - first))};
     const int64_t head_bytes = 2 * kPageTokens * desc_.head_dim * element_bytes_;
     for (int key = block.begin; key < block.end; key += kPageTokens)
       block.pages[key / kPageTokens] =

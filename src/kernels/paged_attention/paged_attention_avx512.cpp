@@ -8,6 +8,8 @@
 namespace kvasir::kernels {
 namespace {
 
+constexpr int kBlockKeys = 128;
+
 #include "kernels/paged_attention/paged_attention_avx512.inc"
 #include "kernels/paged_attention/paged_attention_float.inc"
 
@@ -21,12 +23,12 @@ constexpr int kTileRows = 24;
 }  // namespace
 
 const AttentionKernel kPrefillF32Avx512 = {begin_queries<FloatOp>, add_keys<FloatOp>,
-                                           finish_queries<FloatOp>};
+                                           finish_queries<FloatOp>, kBlockKeys};
 const AttentionKernel kPrefillBf16Avx512 = {begin_queries<WidenOp>, add_keys<WidenOp>,
-                                            finish_queries<WidenOp>};
+                                            finish_queries<WidenOp>, kBlockKeys};
 const AttentionKernel kDecodeF32Avx512 = {begin_queries<FloatOp>, decode_keys<FloatOp>,
-                                          finish_queries<FloatOp>};
+                                          finish_queries<FloatOp>, kBlockKeys};
 const AttentionKernel kDecodeBf16Avx512 = {begin_queries<WidenOp>, decode_keys<WidenOp>,
-                                           finish_queries<WidenOp>};
+                                           finish_queries<WidenOp>, kBlockKeys};
 
 }  // namespace kvasir::kernels

@@ -8,6 +8,8 @@
 namespace kvasir::kernels {
 namespace {
 
+constexpr int kBlockKeys = 128;
+
 #include "kernels/paged_attention/paged_attention_avx512.inc"
 #include "kernels/paged_attention/paged_attention_pairs.inc"
 
@@ -20,6 +22,6 @@ constexpr int kTileRows = 24;
 }  // namespace
 
 const AttentionKernel kPrefillBf16Avx512Bf16 = {begin_queries<PairsOp>, add_keys<PairsOp>,
-                                                finish_queries<PairsOp>};
+                                                finish_queries<PairsOp>, kBlockKeys};
 
 }  // namespace kvasir::kernels

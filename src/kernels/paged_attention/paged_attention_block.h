@@ -19,14 +19,17 @@
 
 namespace kvasir::kernels {
 
-inline constexpr int kBlockKeys = 128;  // keys packed at a time
+inline constexpr int kMostBlockKeys = 256;  // keys packed at a time, at most
 inline constexpr int kPanelColumns = 16;
 inline constexpr int kKeyGranule = 32;     // columns of scores are computed in such groups
 inline constexpr int kTileQueryRows = 32;  // query rows whose scores are computed together, at most
 inline constexpr int kRowPadding = 16;     // packed queries and sums come in so many rows
-// Bytes between rows of scores: a little more than a power of two, so that rows do not all fall
-// into the same few sets of the L1 cache.
-inline constexpr int kScoreRowBytes = kBlockKeys * 4 + 64;
+// Bytes between rows of scores of 128 keys: a little more than a power of two, so that rows do not
+// all fall into the same few sets of the L1 cache.
+inline constexpr int kScoreRowBytes = 128 * 4 + 64;
+// Scores and weights of a tile of rows: in rows, or as paged_attention_amx.cpp keeps them.
+inline constexpr int kScoreScratchBytes = kTileQueryRows * (kMostBlockKeys + 2 * 64) * 2;
+static_assert(kTileQueryRows * kScoreRowBytes <= kScoreScratchBytes);
 inline constexpr int kDenominatorLanes = 16;
 
 // The blocks of memory that a query block works in; all 64-byte aligned.
@@ -34,8 +37,7 @@ struct AttentionScratch {
   std::byte* keys = nullptr;      // packed
   std::byte* values = nullptr;    // packed
   std::byte* queries = nullptr;   // [rows, padded head_dim], zeros behind head_dim
-  std::byte* scores = nullptr;    // [kTileQueryRows, kBlockKeys]: softmax turns scores into
-                                  // weights in place
+  std::byte* scores = nullptr;    // of a tile of rows; softmax turns them into weights
   float* sums = nullptr;          // [rows, head_dim up to 16]: weighted sums of values
   float* maxima = nullptr;        // [rows], of scale * log2(e) * score
   float* denominators = nullptr;  // [rows, kDenominatorLanes] partial sums; finish adds them up
@@ -60,9 +62,9 @@ struct KeyBlock {
   int begin = 0;
   int end = 0;
   // K of this KV head in the pages of positions first, first + 64, ...; V lies behind K.
-  const std::byte* pages[kBlockKeys / 64] = {};
+  const std::byte* pages[kMostBlockKeys / 64] = {};
   // The same of the block that comes next, to be brought near; null where there is none.
-  const std::byte* next_pages[kBlockKeys / 64] = {};
+  const std::byte* next_pages[kMostBlockKeys / 64] = {};
 };
 
 // Where results go: rows of one query are adjacent.
@@ -81,6 +83,7 @@ struct AttentionKernel {
   uint64_t (*add)(const QueryBlock& queries, const KeyBlock& keys);
   // Leaves each row's denominator in its first lane; writes the results where `output` is not null.
   void (*finish)(const QueryBlock& queries, const AttentionOutput* output);
+  int block_keys;  // keys of a block: a multiple of 64, kMostBlockKeys at most
 };
 
 // Decode kernels take query blocks of one query, do not pack keys and values, and write no results.

@@ -58,7 +58,8 @@ struct CudaAttentionDesc {
 size_t prefill_attention_workspace_bytes(const CudaAttentionDesc& desc,
                                          const cuda::Context& context, int max_spans,
                                          int64_t max_rows);
-// Once a step, before its layers: what does not depend on the layer (from spans; on the device).
+// Once a step for each window, before its layers: what does not depend on the layer (from spans; on
+// the device).
 void build_prefill_attention(const cuda::Context& context, const CudaAttentionArgs& args);
 void run_prefill_attention(const cuda::Context& context, const CudaAttentionArgs& args);
 // "prefill_attention_sm90", "prefill_attention_sm80".
@@ -70,7 +71,11 @@ uint64_t prefill_attention_pairs(const CudaAttentionDesc& desc, const cuda::Cont
                                  int64_t query_offset, int64_t rows, int64_t window);
 
 // Decode: spans of at most one row (others are an error of the caller), split over keys so that
-// any batch fills the GPU. Bound by bandwidth: every visible key and value is read once.
+// any batch fills the GPU. Bound by bandwidth: every visible key and value is read once. Results
+// are the same bits each time, and depend on the batch by rounding alone.
+//
+// The page tables, and all keys and values but those at the spans' own positions, are in place when
+// the build runs: where launches overlap, runs read them before the kernels between have ended.
 size_t decode_attention_workspace_bytes(const CudaAttentionDesc& desc, const cuda::Context& context,
                                         int max_spans, int64_t max_length);
 void build_decode_attention(const cuda::Context& context, const CudaAttentionArgs& args);

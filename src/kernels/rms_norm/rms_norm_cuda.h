@@ -1,5 +1,5 @@
 #pragma once
-// y = x / sqrt(mean(x^2) + eps) * weight, row by row, on a GPU. See rms_norm.h.
+// y = x / sqrt(mean(x^2) + eps) * weight, row by row, on a GPU; or y += that. See rms_norm.h.
 
 #include <cstdint>
 
@@ -18,6 +18,7 @@ struct CudaRmsNormArgs {
   float eps = 0;
   const int32_t* row_index =
       nullptr;  // device: y[i] is the norm of x[row_index[i]]; null = identity
+  bool accumulate = false;             // y += the norm; y in f32 only
 };
 
 void run_rms_norm(const cuda::Context& context, const CudaRmsNormArgs& args);

@@ -1,7 +1,6 @@
 #pragma once
 // Chooses tokens from logits on a GPU: the rules of engine/sampler.h for every row at once.
 
-#include <cstddef>
 #include <cstdint>
 
 #include "cuda/context.h"
@@ -9,6 +8,7 @@
 namespace kvasir::kernels {
 
 inline constexpr int kMaxTopLogprobs = 32;
+inline constexpr int64_t kLargestSampledVocab = 1 << 18;
 
 // One draw. Several draws may read one row of logits (samples of one prompt).
 struct SampleDraw {
@@ -29,6 +29,7 @@ struct SampleChoice {
   // Why no token was chosen: 0 = fine, 1 = a logit is NaN or +inf, 2 = all are -inf.
   int32_t fault = 0;
   float logprob = 0;  // of the unmodified distribution, where asked for
+  // Of the `top` most likely tokens, descending, ties by id; the rest is not written.
   int32_t top_tokens[kMaxTopLogprobs] = {};
   float top_logprobs[kMaxTopLogprobs] = {};
 };
@@ -39,10 +40,8 @@ struct SampleArgs {
   const SampleDraw* draws = nullptr;  // [count], device
   int64_t count = 0;                  // upper bound on the host
   SampleChoice* choices = nullptr;    // [count], device
-  std::byte* workspace = nullptr;     // sample_workspace_bytes(...), 256-byte aligned, device
 };
 
-size_t sample_workspace_bytes(int64_t max_draws, int64_t vocab);
 void run_sample(const cuda::Context& context, const SampleArgs& args);
 
 }  // namespace kvasir::kernels
