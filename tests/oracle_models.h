@@ -16,14 +16,19 @@
 
 namespace kvasir::oracle {
 
+// clang-format off: a line or two of each family
 inline constexpr const char* kOracleCases[] = {
-    "llama",           "llama_tied",     "llama_attention_bias",
-    "llama_mlp_bias",  "llama_linear",   "llama_dynamic",
-    "llama_llama3",    "llama_yarn",     "llama_yarn_mscale",
-    "llama_mha_d80",   "llama_mqa_d96",  "llama_d128",
-    "llama_d256_gqa3", "llama_d24_gqa5", "llama_one_layer",
-    "qwen2",           "qwen2_tied",     "qwen2_window",
-    "qwen2_yarn",      "qwen3",          "qwen3_tied_bias"};
+    "llama", "llama_tied", "llama_attention_bias", "llama_mlp_bias", "llama_linear",
+    "llama_dynamic", "llama_llama3", "llama_yarn", "llama_yarn_mscale", "llama_mha_d80",
+    "llama_mqa_d96", "llama_d128", "llama_d256_gqa3", "llama_d24_gqa5", "llama_one_layer",
+    "llama_yi",
+    "qwen2", "qwen2_tied", "qwen2_window", "qwen2_yarn", "qwen3", "qwen3_tied_bias",
+    "mistral", "mistral_nemo", "mistral_window", "mistral_window_tied",
+    "phi3", "phi3_window", "phi3_longrope", "phi3_longrope_short", "phi3_longrope_outgrown",
+    "phi4_mini", "phi4_mini_factors",
+    "glm", "glm_tied_d40", "glm_no_bias", "glm_linear", "glm4", "glm4_tied", "glm4_one_layer",
+};
+// clang-format on
 
 // The cases' folder, written once per process; empty where the oracle is not installed.
 inline const std::filesystem::path& oracle_models() {

@@ -23,13 +23,17 @@ namespace kvasir {
 
 struct EngineOptions {
   std::filesystem::path model;  // a Hugging Face model folder
-  std::string device = "auto";  // auto | cpu | cuda
-  std::string dtype = "auto";   // auto | f32 | bf16 | f16: of weights, activations and KV
-  int threads = 0;              // 0 = every CPU that the process may use
-  int64_t context = 0;          // tokens of KV to plan for; 0 = the model's maximum
-  int64_t chunk = 1024;         // prefill tokens in one step
-  int64_t max_sequences = 64;   // samples running at once
-  bool deterministic = false;   // bit-equal results whatever the batch and the chunking
+  // auto | cpu | cuda | cuda:N. auto = the first GPU where there is one that will do.
+  std::string device = "auto";
+  std::string dtype = "auto";  // auto | f32 | bf16 | f16: of weights, activations and KV
+  int threads = 0;             // 0 = every CPU that the process may use
+  // Tokens of KV to plan for; 0 = the model's maximum on the CPU, all that gpu_memory holds on a
+  // GPU.
+  int64_t context = 0;
+  int64_t chunk = 0;           // prefill tokens in one step; 0 = 1024 on the CPU, 8192 on a GPU
+  double gpu_memory = 0.9;     // share of the GPU's memory to plan with, more than 0, at most 1
+  int64_t max_sequences = 64;  // samples running at once
+  bool deterministic = false;  // bit-equal results whatever the batch and the chunking
   // Called while weights load: bytes done, bytes in all. May be null.
   std::function<void(int64_t, int64_t)> on_load_progress;
 };
@@ -39,19 +43,22 @@ struct ChatMessage {
   std::string content;
 };
 
-// What is where, and how much memory it takes, in bytes.
+// What is where, and how much memory it takes, in bytes: of the GPU where the model runs on one.
 struct MemoryPlan {
   int64_t context = 0;  // tokens of KV that one sequence can have
   int64_t weights = 0;
   int64_t kv = 0;       // context * KV bytes per token, in whole blocks
   int64_t scratch = 0;  // activations, logits, workspaces
-  int64_t fixed = 0;    // tokenizer, program and libraries (an allowance)
+  int64_t fixed = 0;    // program and libraries, CUDA graphs (an allowance)
   int64_t total() const { return weights + kv + scratch + fixed; }
-  int64_t available = 0;  // what the machine has free
+  int64_t available = 0;  // what the machine has free, or gpu_memory of the GPU
 };
 
 struct ModelInfo {
-  std::string path, architecture, model_type, dtype, device;
+  std::string path, architecture, model_type, dtype;
+  std::string device;       // "cpu", "cuda:0"
+  std::string device_name;  // the processor's
+  std::string device_note;  // why the GPU that is there is not used; empty where nothing is amiss
   int64_t parameters = 0;
   int64_t layers = 0, hidden_size = 0, intermediate_size = 0, q_heads = 0, kv_heads = 0,
           head_dim = 0;
@@ -60,6 +67,7 @@ struct ModelInfo {
   std::string rope;  // "none", "llama3 (factor 8)", ...
   int64_t kv_bytes_per_token = 0;
   int threads = 0;
+  int64_t chunk = 0;                                         // prefill tokens in one step
   std::string isa;                                           // "avx512_bf16"
   std::vector<std::pair<std::string, std::string>> kernels;  // op -> implementation
   MemoryPlan plan;

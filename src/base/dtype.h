@@ -28,6 +28,22 @@ inline bf16_t f32_to_bf16(float value) {
   return static_cast<bf16_t>((bits + 0x7fffu + ((bits >> 16) & 1)) >> 16);
 }
 
+// Rounded to nearest, ties to even; NaN stays NaN, what is too large becomes infinite.
+inline f16_t f32_to_f16(float value) {
+  const uint32_t bits = std::bit_cast<uint32_t>(value);
+  const uint32_t sign = bits >> 16 & 0x8000;
+  const uint32_t magnitude = bits & 0x7fffffffu;
+  if (magnitude > 0x7f800000u) return static_cast<f16_t>(sign | 0x7e00);
+  if (magnitude >= 0x477ff000u) return static_cast<f16_t>(sign | 0x7c00);
+  if (magnitude < 0x38800000u) {
+    // Subnormal: the sum's last bits are what remains at a unit of 2^-24.
+    const float shifted = std::bit_cast<float>(magnitude) + 0.5f;
+    return static_cast<f16_t>(sign | (std::bit_cast<uint32_t>(shifted) - 0x3f000000u));
+  }
+  const uint32_t rounded = magnitude - 0x38000000u + 0xfffu + (magnitude >> 13 & 1);
+  return static_cast<f16_t>(sign | rounded >> 13);
+}
+
 inline float f16_to_f32(f16_t value) {
   const uint32_t sign = uint32_t{value} >> 15 << 31;
   const uint32_t exponent = (value >> 10) & 0x1f;

@@ -8,9 +8,11 @@
 #include <random>
 
 #include "base/file.h"
+#include "bench/gpu_bench.h"
 #include "bench/harness.h"
 #include "bench/model_bench.h"
 #include "bench/yardsticks.h"
+#include "engine/load_model.h"
 #include "kernels/paged_attention/paged_attention.h"
 #include "text/tokenizer.h"
 
@@ -123,7 +125,7 @@ Report prefill(const BenchOptions& options, ThreadPool& pool, std::ostream& prog
                                                 : std::vector<int64_t>{512, 2048, 4096});
   const int64_t longest = *std::max_element(lengths.begin(), lengths.end());
   progress << "loading " << model_label(options) << "\n";
-  ModelBench model(pool, model_config(options), model_source(options), longest, 1024);
+  ModelBench model(pool, model_config(options), std::nullopt, model_source(options), longest, 1024);
   for (const int64_t length : lengths) {
     progress << fmt::format("model prefill, {} tokens\n", length);
     const Timing timing = measure(options.repetitions, [&] { model.prefill(length); });
@@ -177,7 +179,8 @@ Report decode(const BenchOptions& options, ThreadPool& pool, std::ostream& progr
   const std::vector<int64_t> lengths = lengths_or(options, {128, 4096});
   const int64_t longest = *std::max_element(lengths.begin(), lengths.end());
   progress << "loading " << model_label(options) << "\n";
-  ModelBench model(pool, model_config(options), model_source(options), longest + 64, 1024);
+  ModelBench model(pool, model_config(options), std::nullopt, model_source(options), longest + 64,
+                   1024);
   ReadBuffer buffer(pool, model.decode_weight_bytes());
   model.prefill(longest);
   for (const int64_t length : lengths) {
@@ -252,8 +255,14 @@ int run_bench(const BenchOptions& options, std::ostream& out, std::ostream& prog
   const int threads = options.threads > 0 ? options.threads : usable_cpus();
   ThreadPool pool(threads);
   set_libtorch_threads(threads);
+  std::string note;
+  const std::optional<cuda::Device> gpu =
+      options.what == "tokenizer" ? std::nullopt : engine::resolve_device(options.device, note);
+  if (!note.empty()) progress << note << "\n";
   Report report;
-  if (options.what == "prefill")
+  if (gpu)
+    report = run_gpu_bench(options, *gpu, pool, progress);
+  else if (options.what == "prefill")
     report = prefill(options, pool, progress);
   else if (options.what == "decode")
     report = decode(options, pool, progress);

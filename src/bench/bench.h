@@ -10,9 +10,10 @@
 namespace kvasir::bench {
 
 struct BenchOptions {
-  std::string what;                // prefill, decode, tokenizer or load
-  std::filesystem::path model;     // a model folder
-  std::string shape;               // "" = the model's; "1b" = a 1B Llama shape with random weights
+  std::string what;             // prefill, decode, tokenizer or load
+  std::filesystem::path model;  // a model folder
+  std::string shape;  // "" = the model's; "1b", "8b" = that Llama shape with random weights
+  std::string device = "auto";     // auto | cpu | cuda | cuda:N
   std::vector<int64_t> lengths;    // tokens; empty = the default sweep
   std::filesystem::path document;  // tokenizer: the text
   int threads = 0;                 // 0 = every usable CPU

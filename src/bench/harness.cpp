@@ -71,7 +71,10 @@ std::string figure(double value) {
 }  // namespace
 
 void print(const Report& report, std::ostream& out) {
-  out << report.title << "\n" << cpu_model_name() << ", " << isa_name(best_isa()) << "\n\n";
+  out << report.title << "\n";
+  if (report.device.empty()) out << cpu_model_name() << ", " << isa_name(best_isa()) << "\n";
+  for (const std::string& note : report.notes) out << note << "\n";
+  out << "\n";
   size_t width = 4;
   for (const Line& line : report.lines) width = std::max(width, line.name.size());
   for (const Line& line : report.lines) {
@@ -105,14 +108,18 @@ std::string to_json(const Report& report, int threads) {
     for (const auto& [name, value] : line.figures) entry["figures"][name] = value;
     lines.push_back(std::move(entry));
   }
-  const nlohmann::ordered_json object{{"benchmark", report.title},
-                                      {"machine", cpu_model_name()},
-                                      {"isa", isa_name(best_isa())},
-                                      {"threads", threads},
-                                      {"commit", kBuildCommit},
-                                      {"compiler", kBuildCompiler},
-                                      {"date", date},
-                                      {"lines", std::move(lines)}};
+  nlohmann::ordered_json object{{"benchmark", report.title},
+                                {"machine", cpu_model_name()},
+                                {"isa", isa_name(best_isa())},
+                                {"threads", threads},
+                                {"commit", kBuildCommit},
+                                {"compiler", kBuildCompiler},
+                                {"date", date},
+                                {"lines", std::move(lines)}};
+  if (!report.device.empty()) {
+    object["device"] = report.device;
+    object["notes"] = report.notes;
+  }
   return object.dump();
 }
 

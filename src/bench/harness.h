@@ -43,11 +43,14 @@ struct Line {
 struct Report {
   std::string title;
   std::vector<Line> lines;
+  std::string device;              // the GPU; empty = on the CPU
+  std::vector<std::string> notes;  // state of the machine: clocks, power
 };
 
 // Table for people.
 void print(const Report& report, std::ostream& out);
-// {"benchmark", "machine", "isa", "threads", "commit", "compiler", "date", "lines": [...]}
+// {"benchmark", "machine", "isa", "threads", "commit", "compiler", "date", "lines": [...]}, on a
+// GPU also "device" and "notes".
 std::string to_json(const Report& report, int threads);
 
 }  // namespace kvasir::bench

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "engine/gpu.h"
+
 namespace kvasir::bench {
 namespace {
 
@@ -12,20 +14,34 @@ kv::KvGeometry geometry(const formats::ModelConfig& config, DType dtype) {
           .head_dim = static_cast<int>(config.head_dim)};
 }
 
-models::CpuWeights load(ThreadPool& pool, const formats::ModelConfig& config,
-                        std::shared_ptr<models::WeightSource> source) {
-  if (!source) source = std::make_shared<models::RandomWeights>();
-  const Isa isa = best_isa();
-  return models::load_cpu_weights(
-      {.pool = pool}, config, std::move(source),
-      {.dtype = multiplies_bf16(isa) ? DType::kBF16 : DType::kF32, .isa = isa});
+engine::ResolvedModel resolve(const formats::ModelConfig& config,
+                              const std::optional<cuda::Device>& gpu) {
+  engine::ResolvedModel model;
+  model.config = config;
+  model.gpu = gpu;
+  model.isa = best_isa();
+  model.dtype = gpu || multiplies_bf16(model.isa) ? DType::kBF16 : DType::kF32;
+  return model;
+}
+
+std::shared_ptr<models::WeightSource> or_random(std::shared_ptr<models::WeightSource> source) {
+  return source ? source : std::make_shared<models::RandomWeights>();
+}
+
+// All but the embedding, of which one row is read; on a GPU a tied one is also the head.
+int64_t weight_bytes(const engine::ResolvedModel& model) {
+  const formats::ModelConfig& config = model.config;
+  if (!model.gpu) return models::cpu_weight_bytes(config, {.dtype = model.dtype, .isa = model.isa});
+  const int64_t embedding = config.vocab_size * config.hidden_size * 2;
+  return engine::gpu_weight_bytes(config) - (config.tie_word_embeddings ? 0 : embedding);
 }
 
 }  // namespace
 
 formats::ModelConfig named_shape(const std::string& name) {
-  if (name != "1b")
-    throw Error(ErrorCode::kInvalidArgument, "expected 1b, found \"" + name + "\"", "--shape");
+  if (name != "1b" && name != "8b")
+    throw Error(ErrorCode::kInvalidArgument, "expected 1b or 8b, found \"" + name + "\"",
+                "--shape");
   formats::ModelConfig config;
   config.architecture = "LlamaForCausalLM";
   config.model_type = "llama";
@@ -41,20 +57,29 @@ formats::ModelConfig named_shape(const std::string& name) {
   config.tie_word_embeddings = true;
   config.hidden_act = "silu";
   config.rope.theta = 500000;
+  if (name == "1b") return config;
+  config.hidden_size = 4096;
+  config.intermediate_size = 14336;
+  config.num_layers = 32;
+  config.head_dim = 128;
+  config.tie_word_embeddings = false;
   return config;
 }
 
 ModelBench::ModelBench(ThreadPool& pool, const formats::ModelConfig& config,
+                       const std::optional<cuda::Device>& gpu,
                        std::shared_ptr<models::WeightSource> source, int64_t max_length,
                        int64_t chunk)
     : config_(config),
-      weights_(load(pool, config, std::move(source))),
-      kv_(geometry(config, weights_.dtype), max_length / kernels::kPageTokens + 2),
-      executor_(pool, weights_, kv_.page_pool(),
-                {.max_rows = chunk,
-                 .max_logit_rows = 1,
-                 .max_spans = 1,
-                 .max_length = max_length + kernels::kPageTokens}),
+      model_(resolve(config, gpu)),
+      backend_(engine::load_backend(pool, model_, or_random(std::move(source)))),
+      kv_(geometry(config, model_.dtype), max_length / kernels::kPageTokens + 2,
+          backend_->page_memory()),
+      executor_(backend_->make_executor(kv_, {.max_rows = chunk,
+                                              .max_logit_rows = 1,
+                                              .max_spans = 1,
+                                              .max_length = max_length + kernels::kPageTokens})),
+      decode_weight_bytes_(weight_bytes(model_)),
       sequence_(kv_.open(0, std::vector<TokenId>{0})),
       chunk_(chunk) {
   kv_.reserve(sequence_, max_length + kernels::kPageTokens).value();
@@ -72,7 +97,11 @@ void ModelBench::run(int64_t first, int64_t count, engine::StepSpan::Logits logi
     span.page_tables.push_back(kv_.page_table(sequence_, layer).data());
   engine::Step step;
   step.spans.push_back(std::move(span));
-  executor_.run(step).value();
+  executor_->run(step).value();
+  if (logits == engine::StepSpan::Logits::kLast) {
+    const engine::Draw draw{.span = 0, .sampler = &sampler_, .position = first + count};
+    executor_->sample({&draw, 1}).at(0).value();
+  }
 }
 
 void ModelBench::prefill(int64_t tokens) {
@@ -86,20 +115,24 @@ void ModelBench::decode(int64_t position, int64_t steps) {
   for (int64_t i = 0; i < steps; ++i) run(position + i, 1, engine::StepSpan::Logits::kLast);
 }
 
-double ModelBench::prefill_flops(int64_t tokens) const {
-  const double rows = static_cast<double>(tokens),
-               hidden = static_cast<double>(config_.hidden_size);
-  const double q_size = static_cast<double>(config_.num_q_heads * config_.head_dim);
-  const double kv_size = static_cast<double>(config_.num_kv_heads * config_.head_dim);
+// The last layer computes every row's keys and values, and everything else for the last row.
+double ModelBench::gemm_flops(int64_t tokens) const {
+  const auto rows = static_cast<double>(tokens), hidden = static_cast<double>(config_.hidden_size);
+  const auto q_size = static_cast<double>(config_.num_q_heads * config_.head_dim);
+  const auto kv_size = static_cast<double>(config_.num_kv_heads * config_.head_dim);
   const double kv = 2 * hidden * 2 * kv_size;
   const double rest =
       2 * (2 * hidden * q_size + 3 * hidden * static_cast<double>(config_.intermediate_size));
-  const double attention = 4 * q_size * rows * (rows + 1) / 2;
-  const double whole_layers = static_cast<double>(config_.num_layers - 1);
-  // The last layer computes every row's keys and values, and everything else for the last row.
-  const double last = kv * rows + rest + 4 * q_size * rows;
+  const auto whole_layers = static_cast<double>(config_.num_layers - 1);
   const double head = 2 * hidden * static_cast<double>(config_.vocab_size);
-  return whole_layers * ((kv + rest) * rows + attention) + last + head;
+  return whole_layers * (kv + rest) * rows + kv * rows + rest + head;
+}
+
+double ModelBench::attention_flops(int64_t tokens) const {
+  const auto rows = static_cast<double>(tokens);
+  const auto q_size = static_cast<double>(config_.num_q_heads * config_.head_dim);
+  return static_cast<double>(config_.num_layers - 1) * 4 * q_size * rows * (rows + 1) / 2 +
+         4 * q_size * rows;
 }
 
 }  // namespace kvasir::bench

@@ -132,10 +132,24 @@ void add_model(Adder& add, EngineOptions& engine) {
            [&engine](const std::string& value) { engine.model = value; });
 }
 
+void add_device(Adder& add, EngineOptions& engine) {
+  add.text("--device", "auto|cpu|cuda[:N]",
+           "where the model runs (default: auto, the first GPU where there is one)",
+           [&engine](const std::string& value) {
+             const bool is_numbered = value.starts_with("cuda:");  // the engine reads the number
+             engine.device =
+                 is_numbered ? value : choose("--device", value, split_choices("auto|cpu|cuda"));
+           });
+}
+
 void add_engine(Adder& add, EngineOptions& engine) {
-  add.choice("--device", "auto|cpu|cuda", "where the model runs (default: auto)", engine.device);
+  add_device(add, engine);
+  add.text("--gpu-memory", "SHARE", "share of the GPU's memory to plan with (default: 0.9)",
+           [&engine](const std::string& value) {
+             engine.gpu_memory = parse_number(value, "--gpu-memory");
+           });
   add.choice("--dtype", "auto|f32|bf16|f16",
-             "number format of weights and KV (default: auto, what the CPU computes in)",
+             "number format of weights and KV (default: auto, what the device computes in)",
              engine.dtype);
   add.integer("--threads", "CPU threads (default: all that the process may use)", engine.threads, 1,
               kMostThreads);
@@ -224,10 +238,11 @@ void add_run(CLI::App& app, Options& options) {
   add_stages(add, run.generation.stages);
 
   add.group("Engine");
-  add.integer("--context", "tokens of KV to plan for (default: the model's maximum)",
+  add.integer("--context",
+              "tokens of KV to plan for (default: the model's maximum; on a GPU, all that fits)",
               options.engine.context, 1, kMostContext);
-  add.integer("--chunk", "prompt tokens in one step (default: 1024)", options.engine.chunk, 1,
-              kMostChunk);
+  add.integer("--chunk", "prompt tokens in one step (default: 1024; on a GPU 8192)",
+              options.engine.chunk, 1, kMostChunk);
   add.integer("--max-sequences", "answers running at once (default: 64)",
               options.engine.max_sequences, 1, kMostSequences);
   add.flag("--deterministic", "bit-equal results whatever runs beside",
@@ -259,7 +274,8 @@ void add_score(CLI::App& app, Options& options) {
            [&score](const std::string& v) { score.dump_logits = v; });
   add_stages(add, score.stages);
   add.group("Engine");
-  add.integer("--chunk", "tokens in one step (default: 1024)", options.engine.chunk, 1, kMostChunk);
+  add.integer("--chunk", "tokens in one step (default: 1024; on a GPU 8192)", options.engine.chunk,
+              1, kMostChunk);
   add.flag("--deterministic", "bit-equal results whatever the window",
            options.engine.deterministic);
   add.group("Output");
@@ -275,8 +291,8 @@ void add_info(CLI::App& app, Options& options) {
               options.engine.context, 1, kMostContext);
   add.integer("--sequences", "sequences of that length at once (default: 1)", options.sequences, 1,
               kMostSequences);
-  add.integer("--chunk", "prompt tokens in one step (default: 1024)", options.engine.chunk, 1,
-              kMostChunk);
+  add.integer("--chunk", "prompt tokens in one step (default: 1024; on a GPU 8192)",
+              options.engine.chunk, 1, kMostChunk);
   add.group("Output");
   add.flag("--json", "one JSON object on stdout", options.json);
 }
@@ -302,10 +318,11 @@ void add_bench(CLI::App& app, Options& options) {
     bench.what = choose("bench", v, split_choices("prefill|decode|tokenizer|load"));
   });
   add_model(add, options.engine);
+  add_device(add, options.engine);
   add.integer("--threads", "CPU threads (default: all that the process may use)",
               options.engine.threads, 1, kMostThreads);
   add.group("Measurement");
-  add.choice("--shape", "1b", "a 1B Llama shape with random weights instead of the model",
+  add.choice("--shape", "1b|8b", "a 1B or 8B Llama shape with random weights instead of the model",
              bench.shape);
   add.text("--lengths", "N,...", "tokens, apart by commas (default: a sweep)",
            [&bench](const std::string& value) {

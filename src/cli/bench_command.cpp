@@ -35,6 +35,7 @@ int bench_command(const Options& options, Environment& environment) {
   const bench::BenchOptions bench{.what = flags.what,
                                   .model = options.engine.model,
                                   .shape = flags.shape,
+                                  .device = options.engine.device,
                                   .lengths = flags.lengths,
                                   .document = flags.document,
                                   .threads = options.engine.threads,

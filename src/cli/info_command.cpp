@@ -28,7 +28,10 @@ Json info_json(const ModelInfo& info, int64_t context, int64_t sequences) {
           {"end_tokens", info.end_tokens},
           {"sampling", sampling_json(info.sampling)},
           {"dtype", info.dtype},
-          {"device", info.device},
+          {"device", device_text(info)},
+          {"device_name", info.device_name},
+          {"device_note", info.device_note},
+          {"chunk", info.chunk},
           {"threads", info.threads},
           {"isa", info.isa},
           {"kernels", kernels},
@@ -54,10 +57,11 @@ std::string info_text(const ModelInfo& info, int64_t context, int64_t sequences)
       {"positions",
        fmt::format("{}, rotary scaling {}", with_thousands(info.max_positions), info.rope)}};
   std::vector<std::pair<std::string, std::string>> machine{
-      {"device", info.device},
+      {"device", device_text(info)},
       {"number format", info.dtype},
       {"threads", std::to_string(info.threads)},
       {"instruction set", info.isa}};
+  if (!info.device_note.empty()) machine.emplace_back("note", info.device_note);
   for (const auto& [op, name] : info.kernels) machine.emplace_back("kernel " + op, name);
   auto plan = plan_pairs(info.plan);
   plan.insert(plan.begin(), {"KV of one token", as_bytes(info.kv_bytes_per_token)});

@@ -84,6 +84,11 @@ Json sampling_json(const SamplingOptions& sampling) {
           {"seed", sampling.seed}};
 }
 
+std::string device_text(const ModelInfo& info) {
+  return info.device_name.empty() ? info.device
+                                  : fmt::format("{} ({})", info.device, info.device_name);
+}
+
 std::vector<std::pair<std::string, std::string>> plan_pairs(const MemoryPlan& plan) {
   const bool fits = plan.total() <= plan.available;
   return {{"weights", as_bytes(plan.weights)},

@@ -31,6 +31,9 @@ Json answer_json(const AnswerJson& answer);
 Json plan_json(const MemoryPlan& plan);
 Json sampling_json(const SamplingOptions& sampling);
 
+// "cpu (Intel Xeon ...)".
+std::string device_text(const ModelInfo& info);
+
 // The lines of the memory plan for people.
 std::vector<std::pair<std::string, std::string>> plan_pairs(const MemoryPlan& plan);
 

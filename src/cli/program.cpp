@@ -80,7 +80,9 @@ std::unique_ptr<Engine> load_engine(const EngineOptions& options, Environment& e
   with_progress.on_load_progress = [&progress](int64_t done, int64_t total) {
     progress.update(done, total);
   };
-  return Engine::load(with_progress);
+  std::unique_ptr<Engine> engine = Engine::load(with_progress);
+  if (!engine->info().device_note.empty()) environment.note(engine->info().device_note);
+  return engine;
 }
 
 std::string read_text(const std::string& path, Environment& environment) {

@@ -21,11 +21,13 @@ int dry_run(const Options& options, Environment& environment) {
   const std::string as = run.as_requests ? "requests" : "turns";
   if (options.json) {
     Json object = {{"model", info.path},
-                   {"device", info.device},
+                   {"device", device_text(info)},
+                   {"device_name", info.device_name},
+                   {"device_note", info.device_note},
                    {"dtype", info.dtype},
                    {"threads", info.threads},
                    {"context", context},
-                   {"chunk", engine.chunk},
+                   {"chunk", info.chunk},
                    {"max_sequences", engine.max_sequences},
                    {"deterministic", engine.deterministic},
                    {"documents", run.documents},
@@ -50,11 +52,11 @@ int dry_run(const Options& options, Environment& environment) {
   for (const std::string& path : run.documents) documents += (documents.empty() ? "" : ", ") + path;
   std::vector<std::pair<std::string, std::string>> pairs{
       {"model", info.path},
-      {"device", info.device},
+      {"device", device_text(info)},
       {"dtype", info.dtype},
       {"threads", std::to_string(info.threads)},
       {"context", with_thousands(context)},
-      {"chunk", with_thousands(engine.chunk)},
+      {"chunk", with_thousands(info.chunk)},
       {"max-sequences", std::to_string(engine.max_sequences)},
       {"deterministic", engine.deterministic ? "yes" : "no"},
       {"documents", documents.empty() ? "none" : documents},

@@ -12,7 +12,8 @@ int64_t model_max_length(const formats::ModelConfig& config) {
 
 CpuExecutor::CpuExecutor(ThreadPool& pool, const models::CpuWeights& weights,
                          const kernels::PagePool& pages, const models::CpuScratchOptions& options)
-    : weights_(weights),
+    : pool_(pool),
+      weights_(weights),
       options_(options),
       rotary_(weights.config.rope, weights.config.head_dim, weights.config.max_positions),
       ops_({.pool = pool}, weights, pages, options) {}
@@ -63,7 +64,7 @@ Result<StepResult> CpuExecutor::run(const Step& step) {
                                              std::to_string(vocab_size()));
 
   ops_.begin_step(layout_, step.cancel);
-  const models::CpuOps::Logits logits = models::forward(ops_, weights_);
+  logits_ = static_cast<const float*>(models::forward(ops_, weights_).data);
   if (ops_.stopped()) return Error(ErrorCode::kCancelled, "the step was cancelled");
 
   StepResult result;
@@ -72,17 +73,34 @@ Result<StepResult> CpuExecutor::run(const Step& step) {
   const auto layers = static_cast<uint64_t>(weights_.config.num_layers);
   for (size_t i = 0; i < layout_.spans.size(); ++i) {
     const models::SpanLayout& span = layout_.spans[i];
-    const float* first =
-        static_cast<const float*>(logits.data) + span.first_logit_row * vocab_size();
     const auto end = static_cast<uint64_t>(span.first_position + span.rows);
     // In the last layer only rows whose logits are asked for have queries.
     const uint64_t pairs = (layers - 1) * causal_pairs(end, static_cast<uint64_t>(span.rows)) +
                            causal_pairs(end, static_cast<uint64_t>(span.logit_rows));
-    result.spans.push_back({.logits = {first, static_cast<size_t>(span.logit_rows * vocab_size())},
-                            .scored_pairs = scored[i],
-                            .causal_pairs = heads * pairs});
+    result.spans.push_back({.scored_pairs = scored[i], .causal_pairs = heads * pairs});
   }
   return result;
+}
+
+std::vector<Result<SampleResult>> CpuExecutor::sample(std::span<const Draw> draws) {
+  std::vector<Result<SampleResult>> results(draws.size(), SampleResult{});
+  pool_.parallel(std::ssize(draws), [&](int64_t i, int) {
+    const Draw& draw = draws[static_cast<size_t>(i)];
+    Result<SampleResult>& result = results[static_cast<size_t>(i)];
+    try {
+      const auto row = logits(draw.span).last(static_cast<size_t>(vocab_size()));
+      result = draw.sampler->sample(row, draw.position, draw.top);
+    } catch (const std::exception& error) {  // a body of the pool must not throw
+      result = Error(ErrorCode::kInternal, error.what(), "sampling");
+    }
+  });
+  return results;
+}
+
+std::span<const float> CpuExecutor::logits(size_t span) {
+  const models::SpanLayout& place = layout_.spans.at(span);
+  return {logits_ + place.first_logit_row * vocab_size(),
+          static_cast<size_t>(place.logit_rows * vocab_size())};
 }
 
 }  // namespace kvasir::engine

@@ -20,15 +20,19 @@ class CpuExecutor final : public Executor {
   int64_t max_positions() const override { return options_.max_length; }
   int64_t max_step_tokens() const override { return options_.max_rows; }
   Result<StepResult> run(const Step& step) override;
+  std::vector<Result<SampleResult>> sample(std::span<const Draw> draws) override;
+  std::span<const float> logits(size_t span) override;
 
  private:
   void lay_out(const Step& step);
 
+  ThreadPool& pool_;
   const models::CpuWeights& weights_;
   models::CpuScratchOptions options_;
   models::Rotary rotary_;
   models::CpuOps ops_;
   models::StepLayout layout_;
+  const float* logits_ = nullptr;  // [logit rows, vocab] of the last step
 };
 
 // The longest sequence that a model is made for: max_positions, times the factor where rotary

@@ -4,10 +4,11 @@
 
 #include <atomic>
 #include <chrono>
+#include <future>
 #include <mutex>
 
 #include "base/thread_pool.h"
-#include "engine/cpu_executor.h"
+#include "engine/backend.h"
 #include "engine/load_model.h"
 #include "engine/loop.h"
 #include "engine/scorer.h"
@@ -86,14 +87,15 @@ struct Engine::Impl {
   std::optional<text::ChatTemplate> chat_template;
   std::optional<Error> template_error;
   std::unique_ptr<ThreadPool> pool;
-  models::CpuWeights weights;
+  std::unique_ptr<engine::Backend> backend;
 
   // The loop and what belongs to its thread; made at the first request, taken down by score().
   std::mutex mutex;
   std::unique_ptr<kv::KvManager> kv;
-  std::unique_ptr<engine::CpuExecutor> executor;
+  std::unique_ptr<engine::Executor> executor;
   std::shared_ptr<engine::Loop> loop;
 
+  void load_text(const std::filesystem::path& folder);
   const text::Tokenizer& need_tokenizer() const {
     if (!tokenizer) throw *tokenizer_error;
     return *tokenizer;
@@ -102,12 +104,28 @@ struct Engine::Impl {
   void stop_loop();
 };
 
+// The tokenizer and the chat template; what is not there is missed when it is asked for.
+void Engine::Impl::load_text(const std::filesystem::path& folder) {
+  if (auto found = text::Tokenizer::load(folder / "tokenizer.json"))
+    tokenizer = std::move(found).value();
+  else if (found.error().code() == ErrorCode::kNotFound)
+    tokenizer_error = found.error();
+  else
+    throw found.error();
+  if (auto found = text::ChatTemplate::load(folder))
+    chat_template = std::move(found).value();
+  else if (found.error().code() == ErrorCode::kNotFound)
+    template_error = found.error();
+  else
+    throw found.error();
+}
+
 void Engine::Impl::start_loop() {
   if (loop) return;
-  kv = std::make_unique<kv::KvManager>(model.geometry, model.blocks);
-  executor = std::make_unique<engine::CpuExecutor>(*pool, weights, kv->page_pool(), model.scratch);
+  kv = std::make_unique<kv::KvManager>(model.geometry, model.blocks, backend->page_memory());
+  executor = backend->make_executor(*kv, model.scratch);
   engine::LoopOptions settings;
-  settings.chunk_tokens = options.chunk;
+  settings.chunk_tokens = model.chunk;
   settings.step_tokens = model.scratch.max_rows;
   settings.max_sequences = options.max_sequences;
   settings.deterministic = options.deterministic;
@@ -115,6 +133,8 @@ void Engine::Impl::start_loop() {
   settings.domain = engine::model_domain(model.info.path, model.info.dtype);
   if (model.config.rope.scaling == formats::RopeScaling::kDynamic)
     settings.dynamic_rope_from = model.config.max_positions;
+  if (model.config.rope.scaling == formats::RopeScaling::kLongRope)
+    settings.long_rope_from = model.config.rope.original_max_positions;
   if (tokenizer)
     settings.make_detokenizer = [this] {
       return std::make_unique<TokenizerDetokenizer>(*tokenizer);
@@ -141,28 +161,17 @@ Engine::~Engine() { impl_->stop_loop(); }
 std::unique_ptr<Engine> Engine::load(const EngineOptions& options) {
   const auto start = Clock::now();
   auto impl = std::make_unique<Impl>();
-  impl->model = engine::resolve_model(options);
   impl->options = options;
-  if (auto tokenizer = text::Tokenizer::load(options.model / "tokenizer.json"))
-    impl->tokenizer = std::move(tokenizer).value();
-  else if (tokenizer.error().code() == ErrorCode::kNotFound)
-    impl->tokenizer_error = tokenizer.error();
-  else
-    throw tokenizer.error();
-  if (auto chat = text::ChatTemplate::load(options.model))
-    impl->chat_template = std::move(chat).value();
-  else if (chat.error().code() == ErrorCode::kNotFound)
-    impl->template_error = chat.error();
-  else
-    throw chat.error();
-
+  // Beside the weights: a large vocabulary takes as long to read.
+  std::future<void> text =
+      std::async(std::launch::async, [&impl = *impl, &options] { impl.load_text(options.model); });
+  impl->model = engine::resolve_model(options);
   impl->pool = std::make_unique<ThreadPool>(impl->model.threads);
-  auto source =
-      std::make_shared<models::FileWeights>(formats::WeightFiles::open(options.model).value());
-  impl->weights = models::load_cpu_weights({.pool = *impl->pool}, impl->model.config, source,
-                                           {.dtype = impl->model.dtype,
-                                            .isa = impl->model.isa,
-                                            .on_progress = options.on_load_progress});
+  impl->backend = engine::load_backend(
+      *impl->pool, impl->model,
+      std::make_shared<models::FileWeights>(formats::WeightFiles::open(options.model).value()),
+      options.on_load_progress);
+  text.get();
   impl->model.info.load_seconds = std::chrono::duration<double>(Clock::now() - start).count();
   return std::unique_ptr<Engine>(new Engine(std::move(impl)));
 }
@@ -236,9 +245,10 @@ Score Engine::score(std::span<const TokenId> tokens, const ScoreOptions& options
   models::CpuScratchOptions scratch = model.scratch;
   scratch.max_rows = scratch.max_logit_rows = kRows;
   const int64_t blocks = (window + kernels::kPageTokens - 1) / kernels::kPageTokens + 1;
-  kv::KvManager kv(model.geometry, options.against ? 2 * blocks : blocks);
-  engine::CpuExecutor executor(*impl_->pool, impl_->weights, kv.page_pool(), scratch);
-  return engine::score_tokens(executor, kv, tokens, model.info.begin_token, window, kRows,
+  kv::KvManager kv(model.geometry, options.against ? 2 * blocks : blocks,
+                   impl_->backend->page_memory());
+  const std::unique_ptr<engine::Executor> executor = impl_->backend->make_executor(kv, scratch);
+  return engine::score_tokens(*executor, kv, tokens, model.info.begin_token, window, kRows,
                               impl_->options.deterministic, options);
 }
 

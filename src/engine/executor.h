@@ -1,6 +1,7 @@
 #pragma once
-// The engine loop's view of a model: runs one step. Implemented over the CPU's kernels and by
-// fakes in tests. The loop knows nothing else of the model.
+// The engine loop's view of a model: runs one step and chooses tokens where its logits are.
+// Implemented over the CPU's kernels and by fakes in tests. The loop knows nothing else of the
+// model.
 
 #include <cstdint>
 #include <span>
@@ -9,6 +10,7 @@
 
 #include "base/cancel.h"
 #include "base/result.h"
+#include "engine/sampler.h"
 #include "kernels/page.h"
 #include "kvasir/request.h"
 
@@ -34,8 +36,6 @@ struct Step {
 };
 
 struct SpanResult {
-  // [rows, vocabulary] f32, rows = 0, 1 or tokens.size(); valid until the next run().
-  std::span<const float> logits;
   uint64_t scored_pairs = 0;  // query-key pairs scored for this span, summed over layers and heads
   // What dense causal attention has to score for it: in the last layer, for rows with logits.
   uint64_t causal_pairs = 0;
@@ -43,6 +43,14 @@ struct SpanResult {
 
 struct StepResult {
   std::vector<SpanResult> spans;  // as in the step
+};
+
+// One token to be chosen from the last row of logits of a span.
+struct Draw {
+  size_t span = 0;             // of the step; several draws may name one
+  Sampler* sampler = nullptr;  // no other draw's
+  int64_t position = 0;        // of the token being chosen
+  int top = -1;                // see Sampler::sample
 };
 
 class Executor {
@@ -56,6 +64,12 @@ class Executor {
   // kCancelled (KV of this step's positions is then unspecified; running the step again repairs
   // it), kInternal.
   virtual Result<StepResult> run(const Step& step) = 0;
+  // After run(), for its step: what Sampler::sample returns for each draw.
+  virtual std::vector<Result<SampleResult>> sample(std::span<const Draw> draws) = 0;
+  // After run(), for its step: logits of a span, [rows, vocabulary] f32 with rows = 0, 1 or
+  // tokens.size(); valid until the next call of logits() or run(). Not for choosing tokens: an
+  // executor that has them elsewhere copies them here first.
+  virtual std::span<const float> logits(size_t span) = 0;
 };
 
 }  // namespace kvasir::engine

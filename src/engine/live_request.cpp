@@ -72,7 +72,7 @@ void LiveRequest::finish(Sample& sample, Ending ending) {
                  .cached_tokens = cached_tokens,
                  .completion_tokens = std::ssize(sample.answer)};
   if (!sample.answer.empty()) {
-    event.timing.prefill_seconds = first_token_seconds - first_step_seconds.value_or(0);
+    event.timing.prefill_seconds = *first_token_seconds - first_step_seconds.value_or(0);
     event.timing.ttft_seconds = sample.first_token_seconds - submitted_seconds;
     event.timing.decode_seconds = sample.last_token_seconds - sample.first_token_seconds;
     if (event.timing.decode_seconds > 0)

@@ -35,6 +35,7 @@ struct Sample {
   // Its KV, which holds all tokens but at least the last; kNoSequence: not started, set aside or
   // finished.
   kv::SequenceId sequence = kv::kNoSequence;
+  kv::Domain domain = 0;  // of that KV
   std::vector<TokenId> answer;
   Sampler sampler;
   AnswerText text;
@@ -70,16 +71,16 @@ struct LiveRequest {
 
   RequestId id = 0;
   Request request;
-  kv::Domain domain;
+  kv::Domain domain;  // of the stages and, with dynamic rotary scaling, the prompt's length
   std::shared_ptr<EventStream> events = std::make_shared<EventStream>();
   std::vector<Sample> samples;
-  bool prompt_done = false;    // every sample has its first token
+  bool prompt_done = false;    // and every sample holds its KV
   bool is_cancelled = false;   // guarded by the loop's mutex
   int64_t cached_tokens = 0;   // of the prompt, at the first step
   int64_t progress_sent = -1;  // positions
   PairCount prefill;
-  double submitted_seconds = 0, first_token_seconds = 0;
-  std::optional<double> first_step_seconds;
+  double submitted_seconds = 0;
+  std::optional<double> first_step_seconds, first_token_seconds;
 
   // The prompt whose computation is worth waiting for: until request `id` has `length` positions.
   struct Awaited {

@@ -3,10 +3,12 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <charconv>
 
 #include "base/memory.h"
 #include "base/thread_pool.h"
 #include "engine/cpu_executor.h"
+#include "engine/gpu.h"
 #include "kernels/paged_attention/paged_attention.h"
 #include "models/family.h"
 #include "models/rotary.h"
@@ -17,6 +19,11 @@ namespace {
 // What the program itself takes: code, libraries, tokenizer. Measured at 30 to 60 MiB on the
 // default model; see docs/performance.md.
 constexpr int64_t kFixedBytes = int64_t{64} << 20;
+
+// On a GPU, once its context is there: cuBLASLt and the graphs of decode steps.
+constexpr int64_t kGpuFixedBytes = int64_t{256} << 20;
+
+constexpr int64_t kCpuChunk = 1024, kGpuChunk = 8192;
 
 DType resolve_dtype(const std::string& name, Isa isa) {
   if (name == "auto") return multiplies_bf16(isa) ? DType::kBF16 : DType::kF32;
@@ -29,13 +36,15 @@ DType resolve_dtype(const std::string& name, Isa isa) {
               fmt::format("expected auto, f32, bf16 or f16, found \"{}\"", name), "--dtype");
 }
 
-void check_device(const std::string& name) {
-  if (name == "auto" || name == "cpu") return;
-  if (name == "cuda")
-    throw Error(ErrorCode::kUnsupported, "this build runs on the CPU only; use --device cpu",
-                "--device");
+DType resolve_gpu_dtype(const std::string& name, const formats::ModelConfig& config) {
+  if (name == "auto") return config.dtype_text == "float16" ? DType::kF16 : DType::kBF16;
+  if (name == "bf16") return DType::kBF16;
+  if (name == "f16") return DType::kF16;
+  if (name == "f32")
+    throw Error(ErrorCode::kUnsupported,
+                "f32 is not offered on the GPU; use bf16 or f16, or --device cpu", "--dtype");
   throw Error(ErrorCode::kInvalidArgument,
-              fmt::format("expected auto, cpu or cuda, found \"{}\"", name), "--device");
+              fmt::format("expected auto, f32, bf16 or f16, found \"{}\"", name), "--dtype");
 }
 
 void check_range(const char* option, int64_t value, int64_t low, int64_t high) {
@@ -59,6 +68,45 @@ std::string mib(int64_t bytes) {
   return fmt::format("{:.1f} MiB", static_cast<double>(bytes) / (1 << 20));
 }
 
+std::vector<std::pair<std::string, std::string>> cpu_kernels(const formats::ModelConfig& config,
+                                                             DType dtype, Isa isa) {
+  const kernels::AttentionDesc attention{.dtype = dtype,
+                                         .q_heads = static_cast<int>(config.num_q_heads),
+                                         .kv_heads = static_cast<int>(config.num_kv_heads),
+                                         .head_dim = static_cast<int>(config.head_dim)};
+  return {{"attention", std::string(kernels::attention_implementation(attention, isa))},
+          {"gemm",
+           std::string(kernels::gemm_implementation(
+               {.dtype = dtype, .n = config.hidden_size, .k = config.hidden_size, .isa = isa}))}};
+}
+
+int64_t context_of(const ResolvedModel& model) {
+  return std::min((model.blocks - 1) * kernels::kPageTokens, model.max_length);
+}
+
+MemoryPlan plan_cpu(const ResolvedModel& model) {
+  return {
+      .context = context_of(model),
+      .weights = models::cpu_weight_bytes(model.config, {.dtype = model.dtype, .isa = model.isa}),
+      .kv = model.blocks * model.geometry.block_bytes(),
+      .scratch =
+          models::CpuOps::scratch_bytes(model.config, model.dtype, model.threads, model.scratch),
+      .fixed = kFixedBytes,
+      .available = available_memory()};
+}
+
+MemoryPlan plan_gpu(const EngineOptions& options, const ResolvedModel& model) {
+  const auto share =
+      static_cast<int64_t>(options.gpu_memory * static_cast<double>(model.gpu->total_bytes));
+  return {.context = context_of(model),
+          .weights = gpu_weight_bytes(model.config),
+          .kv = model.blocks * model.geometry.block_bytes(),
+          .scratch = gpu_executor_bytes(*model.gpu, model.config, model.dtype, model.scratch,
+                                        model.blocks),
+          .fixed = kGpuFixedBytes,
+          .available = std::min(share, model.gpu->free_bytes)};
+}
+
 ModelInfo describe(const EngineOptions& options, const ResolvedModel& model) {
   const formats::ModelConfig& config = model.config;
   ModelInfo info;
@@ -66,7 +114,9 @@ ModelInfo describe(const EngineOptions& options, const ResolvedModel& model) {
   info.architecture = config.architecture;
   info.model_type = config.model_type;
   info.dtype = dtype_name(model.dtype);
-  info.device = "cpu";
+  info.device = model.gpu ? fmt::format("cuda:{}", model.gpu->index) : "cpu";
+  info.device_name = model.gpu ? model.gpu->name : cpu_model_name();
+  info.chunk = model.chunk;
   info.parameters = models::parameter_count(config);
   info.layers = config.num_layers;
   info.hidden_size = config.hidden_size;
@@ -81,46 +131,126 @@ ModelInfo describe(const EngineOptions& options, const ResolvedModel& model) {
   info.kv_bytes_per_token = model.geometry.bytes_per_token();
   info.threads = model.threads;
   info.isa = isa_name(model.isa);
-  const kernels::AttentionDesc attention{.dtype = model.dtype,
-                                         .q_heads = static_cast<int>(config.num_q_heads),
-                                         .kv_heads = static_cast<int>(config.num_kv_heads),
-                                         .head_dim = static_cast<int>(config.head_dim)};
-  info.kernels = {
-      {"attention", std::string(kernels::attention_implementation(attention, model.isa))},
-      {"gemm", std::string(kernels::gemm_implementation({.dtype = model.dtype,
-                                                         .n = config.hidden_size,
-                                                         .k = config.hidden_size,
-                                                         .isa = model.isa}))}};
+  info.kernels = model.gpu ? gpu_kernels(*model.gpu, config, model.dtype)
+                           : cpu_kernels(config, model.dtype, model.isa);
   info.end_tokens =
       model.generation.eos_tokens.empty() ? config.eos_tokens : model.generation.eos_tokens;
   info.begin_token = model.generation.bos_token ? model.generation.bos_token : config.bos_token;
   info.sampling = default_sampling(model.generation);
-  info.plan.context = std::min((model.blocks - 1) * kernels::kPageTokens, model.max_length);
-  info.plan.weights = models::cpu_weight_bytes(config, {.dtype = model.dtype, .isa = model.isa});
-  info.plan.kv = model.blocks * model.geometry.block_bytes();
-  info.plan.scratch =
-      models::CpuOps::scratch_bytes(config, model.dtype, model.threads, model.scratch);
-  info.plan.fixed = kFixedBytes;
-  info.plan.available = available_memory();
+  info.plan = model.gpu ? plan_gpu(options, model) : plan_cpu(model);
   return info;
+}
+
+// No context was asked for: on the CPU what fits of the model's maximum, on a GPU all that does, as
+// sequences share the pool.
+void fit_context(const EngineOptions& options, ResolvedModel& model) {
+  MemoryPlan& plan = model.info.plan;
+  if (!model.gpu && plan.total() <= plan.available) return;
+  const int64_t most = model.gpu ? options.max_sequences * (model.blocks - 1) + 1 : model.blocks;
+  const int64_t room = plan.available - (plan.total() - plan.kv);
+  // Page tables grow with the pool; a little of the room is theirs.
+  const int64_t blocks =
+      std::min(most, (room - (model.gpu ? room / 256 : 0)) / model.geometry.block_bytes());
+  if (blocks < 16) return;
+  model.blocks = blocks;
+  plan = model.gpu ? plan_gpu(options, model) : plan_cpu(model);
+}
+
+void check_plan(const EngineOptions& options, const ResolvedModel& model) {
+  const MemoryPlan& plan = model.info.plan;
+  if (plan.total() <= plan.available) return;
+  const int64_t least = plan.total() - plan.kv + 16 * model.geometry.block_bytes();
+  const std::string remedy =
+      !model.gpu ? "lower --context, --chunk or --max-sequences"
+      : least > plan.available
+          ? fmt::format(
+                "the model needs {} with hardly any KV: use a larger "
+                "GPU, a smaller model, --device cpu{}",
+                mib(least), options.gpu_memory < 1 ? " or raise --gpu-memory" : "")
+          : "lower --context, --chunk or --max-sequences, or raise "
+            "--gpu-memory";
+  throw Error(ErrorCode::kResourceExhausted,
+              fmt::format("the plan needs {} (weights {}, KV of {} tokens {}, scratch {}, program "
+                          "{}), found {} available{}; {}",
+                          mib(plan.total()), mib(plan.weights), model.blocks * kernels::kPageTokens,
+                          mib(plan.kv), mib(plan.scratch), mib(plan.fixed), mib(plan.available),
+                          model.gpu ? " of " + model.gpu->name : "", remedy),
+              options.model.string());
 }
 
 }  // namespace
 
+std::optional<cuda::Device> resolve_device(const std::string& name, std::string& note) {
+  if (name == "cpu") return std::nullopt;
+  if (name == "auto") {
+    if (gpu_count() == 0) return std::nullopt;
+    if (auto gpu = open_gpu(0))
+      return gpu.value();
+    else
+      note = std::string("the GPU is not used: ") + gpu.error().message();
+    return std::nullopt;
+  }
+  const auto expected = [&] {
+    return Error(ErrorCode::kInvalidArgument,
+                 fmt::format("expected auto, cpu, cuda or cuda:N, found \"{}\"", name), "--device");
+  };
+  if (!name.starts_with("cuda")) throw expected();
+  if (name == "cuda") return open_gpu(0).value();
+  std::string_view list(name);
+  list.remove_prefix(4);
+  if (!list.starts_with(':')) throw expected();
+  list.remove_prefix(1);
+  std::vector<int> indices;
+  while (true) {
+    const size_t comma = list.find(',');
+    const std::string_view part = list.substr(0, comma);
+    int index = 0;
+    const auto [end, status] = std::from_chars(part.data(), part.data() + part.size(), index);
+    if (status != std::errc{} || end != part.data() + part.size() || index < 0) throw expected();
+    indices.push_back(index);
+    if (comma == std::string_view::npos) break;
+    list.remove_prefix(comma + 1);
+  }
+  for (const int index : indices) {
+    const int count = gpu_count();
+    if (index >= count && count > 0 && indices.size() > 1)
+      throw Error(ErrorCode::kNotFound,
+                  fmt::format("expected {} GPUs ({}), found {} on this machine", indices.size(),
+                              name, count),
+                  "--device");
+  }
+  if (indices.size() > 1)
+    throw Error(ErrorCode::kUnsupported,
+                fmt::format("expected one GPU, found {} asked for; one engine runs on one GPU, "
+                            "name one with --device cuda:N",
+                            indices.size()),
+                "--device");
+  return open_gpu(indices.front()).value();
+}
+
 ResolvedModel resolve_model(const EngineOptions& options) {
-  check_device(options.device);
   check_range("--threads", options.threads, 0, 1024);
-  check_range("--chunk", options.chunk, 1, 65536);
+  check_range("--chunk", options.chunk, 0, 65536);
   check_range("--max-sequences", options.max_sequences, 1, 4096);
   check_range("--context", options.context, 0, int64_t{1} << 32);
+  if (!(options.gpu_memory > 0 && options.gpu_memory <= 1))
+    throw Error(ErrorCode::kInvalidArgument,
+                fmt::format("expected more than 0 and at most 1, found {}", options.gpu_memory),
+                "--gpu-memory");
 
   ResolvedModel model;
   model.config = formats::load_model_config(options.model).value();
   model.generation = formats::load_generation_config(options.model).value();
   models::find_family(model.config);
+  std::string note;
+  model.gpu = resolve_device(options.device, note);
+  if (model.gpu)
+    if (const auto refusal = gpu_shape_refusal(model.config)) throw *refusal;
   model.isa = best_isa();
-  model.dtype = resolve_dtype(options.dtype, model.isa);
+  model.dtype = model.gpu ? resolve_gpu_dtype(options.dtype, model.config)
+                          : resolve_dtype(options.dtype, model.isa);
   model.threads = options.threads > 0 ? options.threads : usable_cpus();
+  model.chunk = options.chunk > 0 ? options.chunk : model.gpu ? kGpuChunk : kCpuChunk;
   model.max_length = model_max_length(model.config);
   model.geometry = {.layers = static_cast<int>(model.config.num_layers),
                     .dtype = model.dtype,
@@ -129,31 +259,15 @@ ResolvedModel resolve_model(const EngineOptions& options) {
   const int64_t context = options.context > 0 ? options.context : model.max_length;
   // One block more than the context fills: a fork's copied tail, or a cached one.
   model.blocks = (context + kernels::kPageTokens - 1) / kernels::kPageTokens + 1;
-  model.scratch = {.max_rows = std::max(options.chunk, options.max_sequences),
+  // Every running sample has one span in a step at most.
+  model.scratch = {.max_rows = std::max(model.chunk, options.max_sequences),
                    .max_logit_rows = std::max<int64_t>(options.max_sequences, 64),
-                   .max_spans = options.max_sequences + options.chunk,
+                   .max_spans = options.max_sequences + (model.gpu ? 0 : model.chunk),
                    .max_length = model.max_length};
   model.info = describe(options, model);
-
-  const MemoryPlan& plan = model.info.plan;
-  if (options.context == 0 && plan.total() > plan.available) {
-    // The model's maximum was only a default: take what fits.
-    const int64_t room = plan.available - (plan.total() - plan.kv);
-    const int64_t blocks = room / model.geometry.block_bytes();
-    if (blocks >= 16) {
-      model.blocks = blocks;
-      model.info.plan.kv = blocks * model.geometry.block_bytes();
-      model.info.plan.context = (blocks - 1) * kernels::kPageTokens;
-    }
-  }
-  if (model.info.plan.total() > plan.available)
-    throw Error(
-        ErrorCode::kResourceExhausted,
-        fmt::format("the plan needs {} (weights {}, KV of {} tokens {}, scratch {}, program "
-                    "{}), found {} available; lower --context, --chunk or --max-sequences",
-                    mib(plan.total()), mib(plan.weights), model.blocks * kernels::kPageTokens,
-                    mib(plan.kv), mib(plan.scratch), mib(plan.fixed), mib(plan.available)),
-        options.model.string());
+  model.info.device_note = note;
+  if (options.context == 0) fit_context(options, model);
+  check_plan(options, model);
   return model;
 }
 

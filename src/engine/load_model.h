@@ -6,6 +6,7 @@
 #include <optional>
 
 #include "base/result.h"
+#include "cuda/device.h"
 #include "formats/model_config.h"
 #include "kv/kv_manager.h"
 #include "kvasir/engine.h"
@@ -18,8 +19,10 @@ struct ResolvedModel {
   formats::ModelConfig config;
   formats::GenerationConfig generation;
   DType dtype = DType::kBF16;
+  std::optional<cuda::Device> gpu;  // where it runs; none = on the CPU
   Isa isa = Isa::kScalar;
   int threads = 1;
+  int64_t chunk = 0;       // prefill tokens of a step
   int64_t max_length = 0;  // of one sequence
   kv::KvGeometry geometry;
   int64_t blocks = 0;  // of the KV pool
@@ -28,7 +31,13 @@ struct ResolvedModel {
 };
 
 // Throws Error: kNotFound, kMalformed, kUnsupported, kInvalidArgument, and kResourceExhausted (with
-// the plan) where the plan exceeds the memory that is available.
+// the plan) where the plan exceeds the memory that is available. Where it runs on a GPU, that one
+// is then current on the calling thread.
 ResolvedModel resolve_model(const EngineOptions& options);
+
+// The GPU that "auto", "cpu", "cuda" or "cuda:N" asks for, current on the calling thread; none =
+// the CPU. `note` says why "auto" left out one that is there. Throws kInvalidArgument, kNotFound,
+// kUnsupported, kResourceExhausted.
+std::optional<cuda::Device> resolve_device(const std::string& name, std::string& note);
 
 }  // namespace kvasir::engine

@@ -50,7 +50,8 @@ struct Loop::Impl {
         scheduler(kv, {.chunk_tokens = options.chunk_tokens,
                        .step_tokens = options.step_tokens,
                        .max_sequences = options.max_sequences,
-                       .dynamic_rope_from = options.dynamic_rope_from}),
+                       .dynamic_rope_from = options.dynamic_rope_from,
+                       .long_rope_from = options.long_rope_from}),
         runner(executor, kv, scheduler, options,
                std::min(limits.max_positions, limits.pool_positions)) {}
 
@@ -85,12 +86,11 @@ Loop::~Loop() { stop(); }
 
 // KV under dynamic rotary scaling is the same for all prompts up to the length where it sets in,
 // and beyond it for prompts of one length. Positions of answers beyond it are those of a longer
-// sequence, which no other prompt of the domain reaches.
+// sequence, which no other prompt of the domain reaches. For LongRoPE see Scheduler::domain().
 kv::Domain Loop::Impl::domain(const Request& request) const {
   const kv::Domain domain = stage_domain(options.domain, request.stages);
   const int64_t from = options.dynamic_rope_from, size = std::ssize(request.prompt);
-  if (from == 0 || size <= from) return domain;
-  return (domain ^ static_cast<uint64_t>(size)) * 0x9e3779b97f4a7c15ull;
+  return from == 0 || size <= from ? domain : rope_domain(domain, size);
 }
 
 Result<Submission> Loop::submit(Request request) {

@@ -30,6 +30,10 @@ struct LoopOptions {
   // prompt has, or the answer had when it was written. KV is then shared between prompts of one
   // length only. 0 = no such scaling.
   int64_t dynamic_rope_from = 0;
+  // LongRoPE: sequences longer than this rotate otherwise than those up to it, from their first
+  // position on. Both kinds share KV among themselves; an answer that passes this length goes on
+  // from KV that is computed again. 0 = no such scaling.
+  int64_t long_rope_from = 0;
   // Called by submit(), on any thread.
   std::function<std::unique_ptr<Detokenizer>()> make_detokenizer;
   std::function<double()> now_seconds;  // monotonic clock, any thread; null = steady_clock

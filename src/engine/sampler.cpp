@@ -66,6 +66,12 @@ Result<void> check_sampling(const SamplingOptions& options) {
   return {};
 }
 
+Error broken_logits(int64_t position, bool all_minus_infinity) {
+  return Error(ErrorCode::kInternal,
+               fmt::format("the model's logits for position {} are {}; are the weights intact?",
+                           position, all_minus_infinity ? "all minus infinity" : "not finite"));
+}
+
 Sampler::Sampler(const SamplingOptions& options, int sample, int64_t vocab_size)
     : options_(options), sample_(sample) {
   if (options.repetition_penalty != 1) seen_.resize(static_cast<size_t>(vocab_size));
@@ -83,12 +89,13 @@ void Sampler::add_answer(TokenId token) {
   if (!answer_counts_.empty()) ++answer_counts_[static_cast<size_t>(token)];
 }
 
+double Sampler::random_number(int64_t position) const {
+  return uniform(options_.seed, static_cast<uint32_t>(sample_), static_cast<uint64_t>(position));
+}
+
 Result<SampleResult> Sampler::sample(std::span<const float> logits, int64_t position, int top) {
   const float best = best_of(logits);
-  if (!(best > -kInfinity))
-    return Error(ErrorCode::kInternal,
-                 fmt::format("the model's logits for position {} are {}; are the weights intact?",
-                             position, std::isnan(best) ? "not finite" : "all minus infinity"));
+  if (!(best > -kInfinity)) return broken_logits(position, !std::isnan(best));
   const std::span<const float> scores = penalised(logits);
   const float best_score = scores.data() == logits.data() ? best : best_of(scores);
   SampleResult result;
@@ -153,8 +160,7 @@ TokenId Sampler::draw(std::span<const float> scores, float best, int64_t positio
 
   total = 0;
   for (const Candidate& each : candidates_) total += each.weight;
-  double left = total * uniform(options_.seed, static_cast<uint32_t>(sample_),
-                                static_cast<uint64_t>(position));
+  double left = total * random_number(position);
   TokenId chosen = 0;
   for (const Candidate& each : candidates_) {
     if (each.weight == 0) continue;

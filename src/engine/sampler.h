@@ -19,6 +19,9 @@ struct SampleResult {
   std::vector<TokenLogprob> top_logprobs;  // `top` of them, descending, ties by id
 };
 
+// Why no token was chosen: the model's logits are all -inf, or one is NaN or +inf.
+Error broken_logits(int64_t position, bool all_minus_infinity);
+
 // The sampler of one sample: keeps the token counts that the penalties need.
 //
 // Order: penalties, temperature, top-k, top-p, min-p. Repetition divides positive logits of seen
@@ -38,6 +41,13 @@ class Sampler {
   // go to the lowest id. `top` < 0: no log-probabilities are computed. kInternal where a logit is
   // NaN or +inf, or where all are -inf.
   Result<SampleResult> sample(std::span<const float> logits, int64_t position, int top = -1);
+
+  // What sample() works with, for executors that choose tokens on their device.
+  const SamplingOptions& options() const { return options_; }
+  double random_number(int64_t position) const;  // uniform in [0, 1)
+  // [vocab] or empty = not needed. Until the next add_answer().
+  std::span<const uint8_t> seen() const { return seen_; }
+  std::span<const int32_t> answer_counts() const { return answer_counts_; }
 
  private:
   // A place in the order of tokens, most likely first.

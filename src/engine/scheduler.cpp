@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "engine/stages.h"
+
 namespace kvasir::engine {
 namespace {
 
@@ -18,6 +20,7 @@ int64_t common_prefix(std::span<const TokenId> a, std::span<const TokenId> b) {
 Scheduler::Plan Scheduler::plan(Requests& waiting, bool may_admit) {
   Plan plan;
   room_ = limits_.step_tokens;
+  set_aside_outgrown();
   plan_decode(plan);
   plan_prefill(plan);
   plan_set_aside(plan);
@@ -33,6 +36,21 @@ Scheduler::Plan Scheduler::plan(Requests& waiting, bool may_admit) {
     for (int layer = 0; layer < kv_.geometry().layers; ++layer)
       work.span.page_tables.push_back(kv_.page_table(work.sample->sequence, layer).data());
   return plan;
+}
+
+// With LongRoPE, KV of sequences up to the length and that of longer ones are of two kinds.
+kv::Domain Scheduler::domain(const LiveRequest& request, int64_t length) const {
+  const int64_t from = limits_.long_rope_from;
+  return from == 0 || length <= from ? request.domain : rope_domain(request.domain, from);
+}
+
+void Scheduler::set_aside_outgrown() {
+  if (limits_.long_rope_from == 0) return;
+  for (const auto& request : running_)
+    for (Sample& sample : request->samples)
+      if (sample.sequence != kv::kNoSequence &&
+          sample.domain != domain(*request, request->length(sample)))
+        release(sample);
 }
 
 // The oldest reserve first, so that whoever is set aside has not been planned yet.
@@ -59,7 +77,7 @@ void Scheduler::plan_prefill(Plan& plan) {
 void Scheduler::plan_set_aside(Plan& plan) {
   for (const auto& request : running_)
     for (Sample& sample : request->samples) {
-      if (!starts(*request, sample)) continue;
+      if (!starts(*request, sample) || awaits_sibling(*request, sample)) continue;
       if (room_ == 0 || blocks_refused_ || !start(*request, sample)) return;
       add(plan, *request, sample);
     }
@@ -89,10 +107,20 @@ bool Scheduler::starts(const LiveRequest& request, const Sample& sample) const {
          (request.prompt_done || &sample == &request.first());
 }
 
+// Whether another sample is computing the prompt that this one needs, too.
+bool Scheduler::awaits_sibling(const LiveRequest& request, const Sample& sample) const {
+  return std::ranges::any_of(request.samples, [&](const Sample& other) {
+    return &other != &sample && other.sequence != kv::kNoSequence &&
+           other.domain == domain(request, request.length(sample)) &&
+           kv_.length(other.sequence) < request.prompt_size();
+  });
+}
+
 // Opens the sample's sequence with room for all of its tokens; false where there is none.
 bool Scheduler::start(LiveRequest& request, Sample& sample) {
   const std::vector<TokenId> tokens = request.tokens(sample);
-  const kv::SequenceId sequence = kv_.open(request.domain, tokens);
+  sample.domain = domain(request, std::ssize(tokens));
+  const kv::SequenceId sequence = kv_.open(sample.domain, tokens);
   if (auto reserved = kv_.reserve(sequence, std::ssize(tokens)); !reserved) {
     kv_.release(sequence, false);
     blocks_refused_ = true;
@@ -128,7 +156,7 @@ Sample* Scheduler::youngest_with_kv() {
 // Whether a running prompt is about to compute tokens that `waiting` starts with and that are not
 // there yet. The prompt awaited is remembered: what it has in common never changes.
 bool Scheduler::awaits_prefix(LiveRequest& waiting) const {
-  const auto is_computing = [this](const LiveRequest& request) {
+  const auto is_computing = [](const LiveRequest& request) {
     return !request.prompt_done && request.first().sequence != kv::kNoSequence;
   };
   if (waiting.awaited)
@@ -137,13 +165,14 @@ bool Scheduler::awaits_prefix(LiveRequest& waiting) const {
           kv_.length(request->first().sequence) < waiting.awaited->length)
         return true;
   waiting.awaited.reset();
+  const kv::Domain own = domain(waiting, waiting.prompt_size());
   const auto prompt = std::span(waiting.request.prompt).first(waiting.request.prompt.size() - 1);
   int64_t known = -1;
   for (const auto& request : running_) {
-    if (request->domain != waiting.domain || !is_computing(*request)) continue;
+    if (!is_computing(*request) || request->first().domain != own) continue;
     const int64_t common = common_prefix(request->request.prompt, prompt);
     if (common < kWorthWaiting) continue;
-    if (known < 0) known = kv_.match_length(waiting.domain, waiting.request.prompt);
+    if (known < 0) known = kv_.match_length(own, waiting.request.prompt);
     if (common - known < kWorthWaiting) continue;
     waiting.awaited = {.id = request->id, .length = common};
     return true;
@@ -159,7 +188,8 @@ int64_t Scheduler::rope_run(const LiveRequest& request, int64_t first, int64_t c
 }
 
 // The next tokens of a sample that holds KV. Prompt and answer never share a span: they lie apart
-// and, with dynamic rotary scaling, are rotated differently.
+// and, with dynamic rotary scaling, are rotated differently. With LongRoPE all of them rotate as
+// the whole length says.
 void Scheduler::add(Plan& plan, LiveRequest& request, Sample& sample) {
   const int64_t first = kv_.length(sample.sequence), prompt = request.prompt_size();
   const int64_t length = request.length(sample);
@@ -169,12 +199,15 @@ void Scheduler::add(Plan& plan, LiveRequest& request, Sample& sample) {
   const std::span<const TokenId> tokens =
       in_prompt ? std::span(request.request.prompt).subspan(first, count)
                 : std::span(sample.answer).subspan(first - prompt, count);
+  const int64_t rope_length = limits_.long_rope_from > 0 ? length
+                              : in_prompt                ? prompt
+                                                         : first + count;
   room_ -= count;
   plan.work.push_back({&request, &sample,
                        StepSpan{.tokens = tokens,
                                 .first_position = first,
                                 .page_tables = {},
-                                .rope_length = in_prompt ? prompt : first + count,
+                                .rope_length = rope_length,
                                 .is_prefill = in_prompt || first + 1 < length,
                                 .logits = first + count == length ? StepSpan::Logits::kLast
                                                                   : StepSpan::Logits::kNone}});
@@ -186,6 +219,7 @@ Result<void> Scheduler::fork_samples(LiveRequest& request) {
     auto fork = kv_.fork(request.first().sequence);
     if (!fork) return fork.error();
     sample.sequence = fork.value();
+    sample.domain = request.first().domain;
   }
   return {};
 }

@@ -14,6 +14,8 @@
 //     again. A sample with nothing younger waits. So the oldest can take the whole pool, in which
 //     every sequence fits; it never fails, it ends, and then the next one is the oldest: nothing
 //     starves and nothing deadlocks.
+//   - With LongRoPE, a sample whose answer passes the length is set aside likewise and goes on from
+//     KV of the other kind. Of samples that need the same prompt computed again, one does it.
 
 #include <cstdint>
 #include <deque>
@@ -32,6 +34,7 @@ class Scheduler {
     int64_t chunk_tokens = 0, step_tokens = 0;
     int64_t max_sequences = 0;      // at most step_tokens, so that all can decode in one step
     int64_t dynamic_rope_from = 0;  // see LoopOptions
+    int64_t long_rope_from = 0;     // see LoopOptions
   };
   using Requests = std::deque<std::unique_ptr<LiveRequest>>;
 
@@ -69,6 +72,9 @@ class Scheduler {
   bool reserve(Sample& sample, int64_t length);
   Sample* youngest_with_kv();
   bool awaits_prefix(LiveRequest& request) const;
+  kv::Domain domain(const LiveRequest& request, int64_t length) const;
+  void set_aside_outgrown();
+  bool awaits_sibling(const LiveRequest& request, const Sample& sample) const;
   int64_t rope_run(const LiveRequest& request, int64_t first, int64_t count) const;
 
   void plan_decode(Plan& plan);

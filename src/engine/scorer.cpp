@@ -75,9 +75,9 @@ class Pass {
       span.page_tables.push_back(kv_.page_table(sequence_, layer).data());
     step_.spans = {span};
     step_.deterministic = deterministic;
-    StepResult result = executor_.run(step_).value();
+    executor_.run(step_).value();
     kv_.commit(sequence_, span.tokens);
-    return result.spans.at(0).logits;
+    return executor_.logits(0);
   }
 
  private:

@@ -91,6 +91,10 @@ kv::Domain model_domain(std::string_view folder, std::string_view dtype) {
   return hash;
 }
 
+kv::Domain rope_domain(kv::Domain domain, int64_t length) {
+  return (domain ^ static_cast<uint64_t>(length)) * 0x9e3779b97f4a7c15ull;
+}
+
 kv::Domain stage_domain(kv::Domain model, const StageChoice& stages) {
   uint64_t hash = model ^ kHashStart;
   mix(hash, stages.prefill);

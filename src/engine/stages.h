@@ -39,4 +39,8 @@ kv::Domain model_domain(std::string_view folder, std::string_view dtype);
 // that change its bytes. Retrieval reads KV and leaves it as it is.
 kv::Domain stage_domain(kv::Domain model, const StageChoice& stages);
 
+// The prefix-cache domain of KV whose rotation depends on the length of its sequence: `domain`
+// mixed with what stands for that length.
+kv::Domain rope_domain(kv::Domain domain, int64_t length);
+
 }  // namespace kvasir::engine

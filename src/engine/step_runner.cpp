@@ -30,15 +30,18 @@ bool StepRunner::run(const Scheduler::Plan& plan, const CancelToken& token) {
       end(*work.request, {FinishReason::kError, result.error()});
     return true;
   }
+  draws_.clear();
+  drawers_.clear();
   for (size_t i = 0; i < plan.work.size(); ++i) {
     const Scheduler::Work& work = plan.work[i];
     if (work.sample->finished) continue;  // with another sample of its request, by an error
     try {
-      take(work, result.value().spans.at(i));
+      take(plan, i, result.value().spans.at(i));
     } catch (...) {
       end(*work.request, {FinishReason::kError, current_error()});
     }
   }
+  draw();
   return true;
 }
 
@@ -53,7 +56,8 @@ Result<StepResult> StepRunner::execute(const Scheduler::Plan& plan, const Cancel
   }
 }
 
-void StepRunner::take(const Scheduler::Work& work, const SpanResult& result) {
+void StepRunner::take(const Scheduler::Plan& plan, size_t index, const SpanResult& result) {
+  const Scheduler::Work& work = plan.work[index];
   LiveRequest& request = *work.request;
   Sample& sample = *work.sample;
   kv_.commit(sample.sequence, work.span.tokens);
@@ -62,20 +66,43 @@ void StepRunner::take(const Scheduler::Work& work, const SpanResult& result) {
     request.send_progress(kv_.length(sample.sequence));
   if (work.span.logits == StepSpan::Logits::kNone) return;
   if (request.prompt_done) {
-    take_token(request, sample, result.logits);
+    add_draw(request, sample, index);
     return;
   }
   request.prompt_done = true;
-  request.first_token_seconds = options_.now_seconds();
   scheduler_.fork_samples(request).value();
-  for (Sample& each : request.samples) take_token(request, each, result.logits);
+  for (Sample& each : request.samples) add_draw(request, each, index);
 }
 
-void StepRunner::take_token(LiveRequest& request, Sample& sample, std::span<const float> logits) {
-  SampleResult chosen =
-      sample.sampler
-          .sample(logits, request.length(sample), request.request.top_logprobs.value_or(-1))
-          .value();
+void StepRunner::add_draw(LiveRequest& request, Sample& sample, size_t span) {
+  draws_.push_back({.span = span,
+                    .sampler = &sample.sampler,
+                    .position = request.length(sample),
+                    .top = request.request.top_logprobs.value_or(-1)});
+  drawers_.push_back({&request, &sample});
+}
+
+void StepRunner::draw() {
+  if (draws_.empty()) return;
+  std::vector<Result<SampleResult>> results;
+  try {
+    results = executor_.sample(draws_);
+  } catch (...) {
+    results.assign(draws_.size(), current_error());
+  }
+  for (size_t i = 0; i < draws_.size(); ++i) {
+    LiveRequest& request = *drawers_[i].request;
+    Sample& sample = *drawers_[i].sample;
+    if (sample.finished) continue;  // with another sample of its request, by an error
+    try {
+      take_token(request, sample, std::move(results.at(i)).value());
+    } catch (...) {
+      end(request, {FinishReason::kError, current_error()});
+    }
+  }
+}
+
+void StepRunner::take_token(LiveRequest& request, Sample& sample, SampleResult chosen) {
   const TokenId token = chosen.token;
   const auto is_in = [token](std::span<const TokenId> tokens) {
     return std::ranges::find(tokens, token) != tokens.end();
@@ -88,6 +115,7 @@ void StepRunner::take_token(LiveRequest& request, Sample& sample, std::span<cons
   sample.answer.push_back(token);
   sample.last_token_seconds = options_.now_seconds();
   if (sample.answer.size() == 1) sample.first_token_seconds = sample.last_token_seconds;
+  if (!request.first_token_seconds) request.first_token_seconds = sample.last_token_seconds;
   request.send_token(sample, std::move(chosen), std::move(text));
   if (const auto reason = ending(request, sample, is_end_token)) {
     request.finish(sample, {*reason, std::nullopt});

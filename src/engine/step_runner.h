@@ -27,8 +27,12 @@ class StepRunner {
 
  private:
   Result<StepResult> execute(const Scheduler::Plan& plan, const CancelToken& token);
-  void take(const Scheduler::Work& work, const SpanResult& result);
-  void take_token(LiveRequest& request, Sample& sample, std::span<const float> logits);
+  // One work of the step: its KV, its progress, and which tokens it lets choose.
+  void take(const Scheduler::Plan& plan, size_t index, const SpanResult& result);
+  void add_draw(LiveRequest& request, Sample& sample, size_t span);
+  // Chooses all tokens of the step at once and hands them out.
+  void draw();
+  void take_token(LiveRequest& request, Sample& sample, SampleResult chosen);
   std::optional<FinishReason> ending(const LiveRequest& request, const Sample& sample,
                                      bool is_end_token) const;
 
@@ -37,6 +41,12 @@ class StepRunner {
   Scheduler& scheduler_;
   const LoopOptions& options_;
   int64_t positions_;
+  std::vector<Draw> draws_;  // of this step
+  struct Drawer {
+    LiveRequest* request;
+    Sample* sample;
+  };
+  std::vector<Drawer> drawers_;  // whose draws_ are
 };
 
 // The exception being handled, as a value.

@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "kvasir/error.h"
 
@@ -21,6 +22,7 @@ class ConfigReader {
 
   // Null counts as absent, as in Python.
   bool has(const char* key) const { return object_.contains(key) && !object_[key].is_null(); }
+  bool is_null(const char* key) const { return object_.contains(key) && object_[key].is_null(); }
   const nlohmann::json& at(const char* key) const { return object_[key]; }
   const std::string& origin() const { return origin_; }
 
@@ -44,6 +46,22 @@ class ConfigReader {
     if (!std::isfinite(found) || found < low || found > high)
       fail(key, fmt::format("a number from {:g} to {:g}", low, high), value.dump());
     return found;
+  }
+
+  std::vector<double> numbers(const char* key, int64_t count, double low, double high) const {
+    const std::string expected =
+        fmt::format("a list of {} numbers from {:g} to {:g}", count, low, high);
+    if (!has(key)) fail(key, expected, "nothing");
+    const nlohmann::json& list = object_[key];
+    if (!list.is_array() || static_cast<int64_t>(list.size()) != count)
+      fail(key, expected, list.is_array() ? fmt::format("a list of {}", list.size()) : list.dump());
+    std::vector<double> values;
+    for (const nlohmann::json& value : list) {
+      const double found = value.is_number() ? value.get<double>() : NAN;
+      if (!(found >= low && found <= high)) fail(key, expected, value.dump());
+      values.push_back(found);
+    }
+    return values;
   }
 
   std::optional<double> optional_number(const char* key, double low, double high) const {

@@ -14,7 +14,7 @@
 
 namespace kvasir::formats {
 
-enum class RopeScaling : uint8_t { kNone, kLinear, kDynamic, kLlama3, kYarn };
+enum class RopeScaling : uint8_t { kNone, kLinear, kDynamic, kLlama3, kYarn, kLongRope };
 
 struct RopeConfig {
   RopeScaling scaling = RopeScaling::kNone;
@@ -25,12 +25,18 @@ struct RopeConfig {
   double high_freq_factor = 4;         // llama3
   double beta_fast = 32;               // yarn
   double beta_slow = 1;
-  std::optional<double> attention_factor;
+  std::optional<double> attention_factor;  // yarn, longrope
   std::optional<double> mscale;
   std::optional<double> mscale_all_dim;
   bool truncate = true;
+  // longrope: divisors of the frequencies, [rotary_dim / 2], of sequences up to
+  // original_max_positions and of longer ones.
+  std::vector<double> short_factor, long_factor;
   double partial_rotary_factor = 1;  // of head_dim, (0, 1]
 };
+
+// Leading elements of a head that rotate.
+int64_t rotary_dim(const RopeConfig& rope, int64_t head_dim);
 
 struct ModelConfig {
   std::string architecture;  // "LlamaForCausalLM"; empty where the file names none

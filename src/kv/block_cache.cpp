@@ -6,8 +6,9 @@
 
 namespace kvasir::kv {
 
-BlockCache::BlockCache(const KvGeometry& geometry, int64_t blocks)
-    : pool_(geometry, blocks), tree_(blocks), states_(static_cast<size_t>(blocks)) {}
+BlockCache::BlockCache(const KvGeometry& geometry, int64_t blocks,
+                       const PageMemoryFactory& allocate)
+    : pool_(geometry, blocks, allocate), tree_(blocks), states_(static_cast<size_t>(blocks)) {}
 
 BlockIndex BlockCache::allocate(SequenceId owner) {
   if (pool_.free() == 0) evict();

@@ -19,7 +19,7 @@ namespace kvasir::kv {
 
 class BlockCache {
  public:
-  BlockCache(const KvGeometry& geometry, int64_t blocks);
+  BlockCache(const KvGeometry& geometry, int64_t blocks, const PageMemoryFactory& allocate);
 
   BlockPool& pool() { return pool_; }
   const BlockPool& pool() const { return pool_; }

@@ -1,6 +1,5 @@
 #include "kv/block_pool.h"
 
-#include <cstring>
 #include <limits>
 #include <string>
 
@@ -32,15 +31,15 @@ size_t checked_bytes(const KvGeometry& geometry, int64_t blocks) {
 
 }  // namespace
 
-BlockPool::BlockPool(const KvGeometry& geometry, int64_t blocks)
-    : geometry_(geometry), memory_(checked_bytes(geometry, blocks)) {
+BlockPool::BlockPool(const KvGeometry& geometry, int64_t blocks, const PageMemoryFactory& allocate)
+    : geometry_(geometry), memory_(allocate(checked_bytes(geometry, blocks))) {
   references_.resize(static_cast<size_t>(blocks));
   free_.reserve(static_cast<size_t>(blocks));
   for (int64_t block = blocks; block-- > 0;) free_.push_back(static_cast<BlockIndex>(block));
 }
 
 kernels::PagePool BlockPool::page_pool() const {
-  return {.base = memory_.data(),
+  return {.base = memory_->data(),
           .page_bytes = geometry_.page_bytes(),
           .dtype = geometry_.dtype,
           .kv_heads = geometry_.kv_heads,
@@ -66,15 +65,12 @@ uint32_t BlockPool::drop_reference(BlockIndex block) {
 }
 
 void BlockPool::copy(BlockIndex from, BlockIndex to, int64_t count) {
-  const kernels::PagePool pages = page_pool();
+  const auto page_bytes = static_cast<size_t>(geometry_.page_bytes());
   const size_t row = static_cast<size_t>(geometry_.head_dim) * dtype_bytes(geometry_.dtype);
-  const size_t plane = row * kBlockTokens;
-  for (int layer = 0; layer < geometry_.layers; ++layer) {
-    const std::byte* source = pages.page(page(from, layer));
-    std::byte* target = pages.page(page(to, layer));
-    for (int i = 0; i < 2 * geometry_.kv_heads; ++i)
-      std::memcpy(target + i * plane, source + i * plane, row * static_cast<size_t>(count));
-  }
+  const size_t plane = row * kBlockTokens;  // the keys or values of one head
+  for (int layer = 0; layer < geometry_.layers; ++layer)
+    memory_->copy(page(from, layer) * page_bytes, page(to, layer) * page_bytes, plane,
+                  row * static_cast<size_t>(count), 2 * static_cast<size_t>(geometry_.kv_heads));
 }
 
 std::vector<bool> BlockPool::free_map() const {

@@ -5,17 +5,17 @@
 #include <cstdint>
 #include <vector>
 
-#include "base/memory.h"
 #include "kernels/page.h"
+#include "kv/page_memory.h"
 #include "kv/types.h"
 
 namespace kvasir::kv {
 
 class BlockPool {
  public:
-  // Throws kInvalidArgument for an impossible geometry, kResourceExhausted where the system refuses
-  // the address space.
-  BlockPool(const KvGeometry& geometry, int64_t blocks);
+  // Throws kInvalidArgument for an impossible geometry, kResourceExhausted where `allocate` refuses
+  // or page indices would not fit 32 bits.
+  BlockPool(const KvGeometry& geometry, int64_t blocks, const PageMemoryFactory& allocate);
 
   const KvGeometry& geometry() const { return geometry_; }
   int64_t total() const { return static_cast<int64_t>(references_.size()); }
@@ -47,7 +47,7 @@ class BlockPool {
 
  private:
   KvGeometry geometry_;
-  Memory memory_;
+  std::unique_ptr<PageMemory> memory_;
   std::vector<uint32_t> references_;
   std::vector<BlockIndex> free_;
 };

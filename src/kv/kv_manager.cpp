@@ -38,7 +38,8 @@ Match find_match(const PrefixTree& tree, Domain domain, std::span<const TokenId>
 }  // namespace
 
 struct KvManager::Impl {
-  Impl(const KvGeometry& geometry, int64_t blocks) : cache(geometry, blocks) {}
+  Impl(const KvGeometry& geometry, int64_t blocks, const PageMemoryFactory& allocate)
+      : cache(geometry, blocks, allocate) {}
 
   BlockCache cache;
   std::unordered_map<SequenceId, Sequence> sequences;
@@ -164,8 +165,8 @@ void KvManager::Impl::truncate(SequenceId id, Sequence& sequence, int64_t length
   }
 }
 
-KvManager::KvManager(KvGeometry geometry, int64_t blocks)
-    : impl_(std::make_unique<Impl>(geometry, blocks)) {}
+KvManager::KvManager(KvGeometry geometry, int64_t blocks, const PageMemoryFactory& allocate)
+    : impl_(std::make_unique<Impl>(geometry, blocks, allocate)) {}
 KvManager::~KvManager() = default;
 
 const KvGeometry& KvManager::geometry() const { return impl_->cache.pool().geometry(); }

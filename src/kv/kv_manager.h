@@ -23,6 +23,7 @@
 
 #include "base/result.h"
 #include "kernels/page.h"
+#include "kv/page_memory.h"
 #include "kv/types.h"
 #include "kvasir/request.h"
 
@@ -49,10 +50,11 @@ struct KvStats {
 
 class KvManager {
  public:
-  // Reserves address space for `blocks` blocks once; memory is touched only as blocks come into
-  // use. Throws kInvalidArgument for an impossible geometry, kResourceExhausted where the system
-  // refuses or page indices would not fit 32 bits.
-  KvManager(KvGeometry geometry, int64_t blocks);
+  // Takes memory for `blocks` blocks once: in host memory, where it is touched only as blocks come
+  // into use, or where `allocate` says. Throws kInvalidArgument for an impossible geometry,
+  // kResourceExhausted where `allocate` refuses or page indices would not fit 32 bits.
+  KvManager(KvGeometry geometry, int64_t blocks,
+            const PageMemoryFactory& allocate = host_page_memory);
   ~KvManager();
   KvManager(const KvManager&) = delete;
   KvManager& operator=(const KvManager&) = delete;

@@ -70,6 +70,7 @@ CpuOps::Buffers CpuOps::lay_out(const ModelConfig& config, DType dtype, int thre
   take(buffers.queries, rows * q_size * act);
   take(buffers.mixed, rows * q_size * act);
   take(buffers.inner, rows * padded(config.intermediate_size, act) * act);
+  if (has_output_norms(find_family(config))) take(buffers.outputs, rows * config.hidden_size * 4);
   take(buffers.workspace,
        static_cast<int64_t>(kernels::attention_workspace_bytes(
            attention_desc(config, dtype), rows, options.max_spans, options.max_length, threads)));
@@ -94,7 +95,8 @@ CpuOps::CpuOps(const kernels::CpuContext& context, const CpuWeights& weights,
           lay_out(weights.config, weights.dtype, context.pool.size(), options, memory_.data())),
       act_bytes_(static_cast<int64_t>(dtype_bytes(weights.dtype))),
       hidden_stride_(padded(weights.config.hidden_size, act_bytes_)),
-      inner_stride_(padded(weights.config.intermediate_size, act_bytes_)) {}
+      inner_stride_(padded(weights.config.intermediate_size, act_bytes_)),
+      interleaved_rotary_(find_family(weights.config).has_interleaved_rotary) {}
 
 void CpuOps::begin_step(const StepLayout& step, const CancelToken* cancel) {
   step_ = &step;
@@ -194,6 +196,7 @@ CpuOps::Activation CpuOps::attend(Heads heads, const Layer& layer, bool narrow) 
       .k_norm = layer.k_norm.empty() ? nullptr : layer.k_norm.data(),
       .norm_eps = static_cast<float>(config.rms_norm_eps),
       .rotary_dim = static_cast<int>(step_->cos_sin.size() / std::max<int64_t>(1, step_->rows())),
+      .interleaved = interleaved_rotary_,
       .cos_sin = step_->cos_sin.data(),
       .q_out = narrow ? nullptr : buffers_.queries,
       .slot_page = slot_page_.data(),
@@ -253,8 +256,25 @@ CpuOps::Residual CpuOps::narrow(Residual x) {
   return {data, static_cast<int64_t>(logit_rows.size())};
 }
 
-void CpuOps::add_linear(Residual& x, Activation a, const PackedLinear& linear) {
-  gemm(a, linear, Epilogue::kAdd, x.data, DType::kF32, weights_.config.hidden_size);
+void CpuOps::add_linear(Residual& x, Activation a, const PackedLinear& linear,
+                        const std::vector<float>& norm) {
+  const int64_t hidden = weights_.config.hidden_size;
+  if (norm.empty()) {
+    gemm(a, linear, Epilogue::kAdd, x.data, DType::kF32, hidden);
+    return;
+  }
+  gemm(a, linear, Epilogue::kStore, buffers_.outputs, DType::kF32, hidden);
+  kernels::run_rms_norm(context_,
+                        {.x = buffers_.outputs,
+                         .weight = norm.data(),
+                         .y = x.data,
+                         .y_dtype = DType::kF32,
+                         .y_row_stride = hidden,
+                         .rows = a.rows,
+                         .size = hidden,
+                         .eps = static_cast<float>(weights_.config.rms_norm_eps),
+                         .accumulate = true},
+                        weights_.isa);
 }
 
 CpuOps::Activation CpuOps::gated(Activation x, const Layer& layer) {

@@ -77,7 +77,8 @@ class CpuOps {
   Heads project_heads(Activation x, const Layer& layer, bool narrow);
   Activation attend(Heads heads, const Layer& layer, bool narrow);
   Residual narrow(Residual x);
-  void add_linear(Residual& x, Activation a, const PackedLinear& linear);
+  void add_linear(Residual& x, Activation a, const PackedLinear& linear,
+                  const std::vector<float>& norm);
   Activation gated(Activation x, const Layer& layer);
   Logits head(Activation x);
   bool stopped() const { return context_.cancelled(); }
@@ -92,6 +93,7 @@ class CpuOps {
     std::byte* queries;   // [max_rows, q_heads * head_dim]
     std::byte* mixed;     // [max_rows, q_heads * head_dim]
     std::byte* inner;     // [max_rows, intermediate], rows inner_stride_ apart
+    float* outputs;       // [max_rows, hidden]; null where blocks' outputs are not normed
     float* logits;        // [max_logit_rows, vocab]
     std::byte* workspace;
     int64_t bytes;
@@ -108,6 +110,7 @@ class CpuOps {
   Buffers buffers_;
   int64_t act_bytes_;
   int64_t hidden_stride_, inner_stride_;
+  bool interleaved_rotary_;
 
   const StepLayout* step_ = nullptr;
   size_t layer_index_ = 0;

@@ -91,29 +91,30 @@ class Loader {
     return values;
   }
 
-  struct Part {
-    std::string name;  // without ".weight" where `has_suffix`
-    int64_t n;
-  };
-
   // The parts, stacked along n, and their biases where there are any. The weight is there after the
   // next flush.
-  PackedLinear linear(const PackedDesc& desc, std::span<const Part> parts, bool has_bias,
-                      std::string_view hint, std::string_view suffix = ".weight") {
+  PackedLinear linear(const PackedDesc& desc, const std::string& prefix,
+                      std::span<const WeightPart> parts, bool has_bias, std::string_view hint,
+                      std::string_view suffix = ".weight") {
     const size_t bytes = aligned(kernels::packed_weight_bytes(desc));
     if (used_ + bytes - packed_ > kBatchBytes) flush();
     KVASIR_CHECK(used_ + bytes <= weights_.memory.bytes());
     Waiting waiting{.desc = desc, .out = weights_.memory.data() + used_};
     PackedLinear result{.desc = desc, .weight = waiting.out};
-    for (const Part& part : parts) {
-      const int64_t shape[] = {part.n, desc.k};
-      waiting.names.push_back(part.name + std::string(suffix));
-      const TensorView view = weights_.source->get(waiting.names.back(), shape, hint).value();
-      waiting.blocks.push_back(
-          {.data = view.data.data(), .dtype = view.dtype.value(), .n = part.n});
+    for (const WeightPart& part : parts) {
+      const std::string name = prefix + std::string(part.name);
+      const std::string tensor = name + std::string(suffix);
+      const int64_t shape[] = {part.tensor_rows, desc.k};
+      const TensorView view = weights_.source->get(tensor, shape, hint).value();
+      const DType dtype = view.dtype.value();
+      const int64_t offset = part.first_row * desc.k * static_cast<int64_t>(dtype_bytes(dtype));
+      waiting.blocks.push_back({.data = view.data.data() + offset, .dtype = dtype, .n = part.rows});
+      // Not before its last rows are packed too.
+      if (part.first_row + part.rows == part.tensor_rows) waiting.names.push_back(tensor);
       if (has_bias) {
-        const std::vector<float> bias = vector(part.name + ".bias", part.n, hint);
-        result.bias.insert(result.bias.end(), bias.begin(), bias.end());
+        const std::vector<float> bias = vector(name + ".bias", part.tensor_rows, hint);
+        const auto first = bias.begin() + part.first_row;
+        result.bias.insert(result.bias.end(), first, first + part.rows);
       }
     }
     used_ += bytes;
@@ -172,36 +173,36 @@ CpuLayerWeights load_layer(Loader& loader, const FamilyTraits& family, const Mod
   const WeightNames& names = family.names;
   const std::string prefix = fmt::format("{}{}.", names.layers, index);
   const auto named = [&](std::string_view name) { return prefix + std::string(name); };
-  const int64_t q_size = config.num_q_heads * config.head_dim;
-  const int64_t kv_size = config.num_kv_heads * config.head_dim;
+  const LayerParts parts = layer_parts(family, config);
   const bool qkv_bias = has_qkv_bias(family, config), mlp_bias = has_mlp_bias(family, config);
-  const Loader::Part q{named(names.q), q_size};
-  const Loader::Part k{named(names.k), kv_size};
-  const Loader::Part v{named(names.v), kv_size};
+  const auto linear = [&](const PackedDesc& desc, std::initializer_list<WeightPart> list,
+                          bool has_bias, std::string_view hint) {
+    return loader.linear(desc, prefix, list, has_bias, hint);
+  };
+  const auto hidden_norm = [&](std::string_view name) {
+    return loader.vector(named(name), config.hidden_size, kHeadHint);
+  };
 
   CpuLayerWeights layer;
-  layer.input_norm = loader.vector(named(names.input_norm), config.hidden_size, kHeadHint);
+  layer.input_norm = hidden_norm(names.input_norm);
   if (descs.qkv.n != 0) {
-    layer.qkv = loader.linear(descs.qkv, std::array{q, k, v}, qkv_bias, kHeadHint);
+    layer.qkv = linear(descs.qkv, {parts.q, parts.k, parts.v}, qkv_bias, kHeadHint);
   } else {
-    layer.q = loader.linear(descs.q, std::array{q}, qkv_bias, kHeadHint);
-    layer.kv = loader.linear(descs.kv, std::array{k, v}, qkv_bias, kHeadHint);
+    layer.q = linear(descs.q, {parts.q}, qkv_bias, kHeadHint);
+    layer.kv = linear(descs.kv, {parts.k, parts.v}, qkv_bias, kHeadHint);
   }
   if (family.has_qk_norm) {
     layer.q_norm = loader.vector(named(names.q_norm), config.head_dim, "is head_dim right?");
     layer.k_norm = loader.vector(named(names.k_norm), config.head_dim, "is head_dim right?");
   }
-  layer.o = loader.linear(descs.o, std::array{Loader::Part{named(names.o), config.hidden_size}},
-                          has_o_bias(family, config), kHeadHint);
-  layer.post_norm = loader.vector(named(names.post_norm), config.hidden_size, kHeadHint);
-  layer.gate_up =
-      loader.linear(descs.gate_up,
-                    std::array{Loader::Part{named(names.gate), config.intermediate_size},
-                               Loader::Part{named(names.up), config.intermediate_size}},
-                    mlp_bias, kMlpHint);
-  layer.down =
-      loader.linear(descs.down, std::array{Loader::Part{named(names.down), config.hidden_size}},
-                    mlp_bias, kMlpHint);
+  layer.o = linear(descs.o, {parts.o}, has_o_bias(family, config), kHeadHint);
+  layer.post_norm = hidden_norm(names.post_norm);
+  layer.gate_up = linear(descs.gate_up, {parts.gate, parts.up}, mlp_bias, kMlpHint);
+  layer.down = linear(descs.down, {parts.down}, mlp_bias, kMlpHint);
+  if (has_output_norms(family)) {
+    layer.o_norm = hidden_norm(names.o_norm);
+    layer.down_norm = hidden_norm(names.down_norm);
+  }
   if (!config.sliding_window.empty()) layer.window = config.sliding_window.at(index);
   return layer;
 }
@@ -222,6 +223,7 @@ int64_t parameter_count(const ModelConfig& config) {
   if (has_o_bias(family, config)) layer += hidden;
   if (has_mlp_bias(family, config)) layer += 2 * ff + hidden;
   if (family.has_qk_norm) layer += 2 * config.head_dim;
+  if (has_output_norms(family)) layer += 2 * hidden;
   const int64_t tables = config.tie_word_embeddings ? 1 : 2;
   return tables * config.vocab_size * hidden + config.num_layers * layer + hidden;
 }
@@ -244,9 +246,11 @@ CpuWeights load_cpu_weights(const kernels::CpuContext& context, const ModelConfi
     weights.layers.push_back(load_layer(loader, family, config, descs.layers[i], i));
   weights.final_norm =
       loader.vector(std::string(family.names.final_norm), config.hidden_size, kVocabHint);
-  const std::string head(config.tie_word_embeddings ? family.names.embedding : family.names.head);
-  weights.head = loader.linear(descs.head, std::array{Loader::Part{head, config.vocab_size}}, false,
-                               kVocabHint, "");
+  const WeightPart head{
+      .name = config.tie_word_embeddings ? family.names.embedding : family.names.head,
+      .rows = config.vocab_size,
+      .tensor_rows = config.vocab_size};
+  weights.head = loader.linear(descs.head, "", std::array{head}, false, kVocabHint, "");
   loader.flush();
   // Last, so that packing a tied head does not drop its pages again.
   const int64_t shape[] = {config.vocab_size, config.hidden_size};

@@ -33,9 +33,11 @@ struct CpuLayerWeights {
   std::vector<float> q_norm;  // [head_dim] or empty
   std::vector<float> k_norm;
   PackedLinear o;                // [hidden, q_heads * head_dim]
+  std::vector<float> o_norm;     // [hidden] or empty: norm of what `o` puts out
   std::vector<float> post_norm;  // [hidden]
   PackedLinear gate_up;          // pair of [intermediate, hidden]
   PackedLinear down;             // [hidden, intermediate]
+  std::vector<float> down_norm;  // [hidden] or empty: norm of what `down` puts out
   int64_t window = 0;            // sliding window, 0 = none
 };
 

@@ -16,7 +16,7 @@ enum class BiasRule : uint8_t {
   kByConfig,  // config.attention_bias or config.mlp_bias
 };
 
-// Names of one layer's weights below "model.layers.<i>.".
+// Names of the weights, a layer's below "model.layers.<i>.". Empty: the family has none.
 struct WeightNames {
   std::string_view embedding = "model.embed_tokens.weight";
   std::string_view final_norm = "model.norm.weight";
@@ -26,13 +26,18 @@ struct WeightNames {
   std::string_view q = "self_attn.q_proj";
   std::string_view k = "self_attn.k_proj";
   std::string_view v = "self_attn.v_proj";
+  std::string_view qkv;  // q, k and v stacked in one tensor, which then replaces theirs
   std::string_view o = "self_attn.o_proj";
   std::string_view q_norm = "self_attn.q_norm.weight";
   std::string_view k_norm = "self_attn.k_norm.weight";
   std::string_view post_norm = "post_attention_layernorm.weight";
   std::string_view gate = "mlp.gate_proj";
   std::string_view up = "mlp.up_proj";
+  std::string_view gate_up;  // gate and up stacked in one tensor, which then replaces theirs
   std::string_view down = "mlp.down_proj";
+  // RMS norms of what attention and the feed-forward put out, before it joins the residual.
+  std::string_view o_norm;
+  std::string_view down_norm;
 };
 
 struct FamilyTraits {
@@ -42,6 +47,8 @@ struct FamilyTraits {
   BiasRule o_bias = BiasRule::kNever;
   BiasRule mlp_bias = BiasRule::kNever;
   bool has_qk_norm = false;  // RMS norm of each query and key head before rotation
+  // Rotation pairs elements 2i and 2i + 1 of a head instead of i and i + rotary_dim / 2.
+  bool has_interleaved_rotary = false;
   WeightNames names;
 };
 
@@ -54,5 +61,21 @@ const FamilyTraits& find_family(const formats::ModelConfig& config);
 bool has_qkv_bias(const FamilyTraits& family, const formats::ModelConfig& config);
 bool has_o_bias(const FamilyTraits& family, const formats::ModelConfig& config);
 bool has_mlp_bias(const FamilyTraits& family, const formats::ModelConfig& config);
+
+// Where a linear lies on disk: rows first_row and following of the tensor `name`, which has
+// tensor_rows rows (more than `rows` where linears are stacked).
+struct WeightPart {
+  std::string_view name;  // below the layer; ".weight" or ".bias" follows
+  int64_t rows = 0;
+  int64_t first_row = 0;
+  int64_t tensor_rows = 0;
+};
+struct LayerParts {
+  WeightPart q, k, v, o, gate, up, down;
+};
+LayerParts layer_parts(const FamilyTraits& family, const formats::ModelConfig& config);
+
+// Both or neither of o_norm and down_norm.
+bool has_output_norms(const FamilyTraits& family);
 
 }  // namespace kvasir::models

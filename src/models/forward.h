@@ -12,7 +12,9 @@
 //                                               only of the rows that need logits
 //   Activation attend(Heads, layer, narrow)     rotation, KV write, attention      [rows, q size]
 //   Residual narrow(Residual)                   keeps the rows that need logits
-//   void add_linear(Residual&, Activation, linear)  residual += x W^T + b
+//   void add_linear(Residual&, Activation, linear, norm)  residual += x W^T + b; where the family
+//                                               norms its blocks' outputs (`norm` is there):
+//                                               residual += RMS norm of x W^T + b
 //   Activation gated(Activation, layer)         silu(gate) * up                    [rows, inner]
 //   Logits head(Activation)                     next-token logits                  [rows, vocab]
 //   bool stopped()                              cancelled: the rest is skipped
@@ -33,9 +35,9 @@ typename Ops::Logits forward(Ops& ops, const typename Ops::Weights& weights) {
     auto heads = ops.project_heads(ops.norm(residual, layer.input_norm), layer, is_last);
     auto mixed = ops.attend(heads, layer, is_last);
     if (is_last) residual = ops.narrow(residual);
-    ops.add_linear(residual, mixed, layer.o);
+    ops.add_linear(residual, mixed, layer.o, layer.o_norm);
     auto inner = ops.gated(ops.norm(residual, layer.post_norm), layer);
-    ops.add_linear(residual, inner, layer.down);
+    ops.add_linear(residual, inner, layer.down, layer.down_norm);
   }
   return ops.head(ops.norm(residual, weights.final_norm));
 }

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <numbers>
+#include <span>
 
 namespace kvasir::models {
 
@@ -13,12 +14,13 @@ using formats::RopeScaling;
 
 namespace {
 
-std::vector<float> plain_frequencies(double theta, int dim) {
+// `divisors`: of each frequency; empty = none.
+std::vector<float> plain_frequencies(double theta, int dim, std::span<const double> divisors) {
   std::vector<float> frequencies(dim / 2);
   for (int i = 0; i < dim / 2; ++i) {
     const float exponent = static_cast<float>(2 * i) / static_cast<float>(dim);
     const float power = static_cast<float>(std::pow(theta, static_cast<double>(exponent)));
-    frequencies[i] = 1.0f / power;
+    frequencies[i] = 1.0f / (divisors.empty() ? power : static_cast<float>(divisors[i]) * power);
   }
   return frequencies;
 }
@@ -78,14 +80,36 @@ double yarn_attention_factor(const RopeConfig& config) {
   return mscale != 0 && all_dim != 0 ? scale(mscale) / scale(all_dim) : scale(1);
 }
 
+double longrope_attention_factor(const RopeConfig& config) {
+  if (config.attention_factor) return *config.attention_factor;
+  if (config.factor <= 1) return 1;
+  const double original = static_cast<double>(config.original_max_positions);
+  return std::sqrt(1 + std::log(config.factor) / std::log(original));
+}
+
 }  // namespace
 
 Rotary::Rotary(const RopeConfig& config, int64_t head_dim, int64_t max_positions)
     : config_(config),
       max_positions_(max_positions),
-      rotary_dim_(static_cast<int>(static_cast<double>(head_dim) * config.partial_rotary_factor)) {
+      rotary_dim_(static_cast<int>(formats::rotary_dim(config, head_dim))) {
   if (config.scaling == RopeScaling::kYarn) attention_factor_ = yarn_attention_factor(config);
-  frequencies_ = inverse_frequencies(max_positions);
+  if (config.scaling == RopeScaling::kLongRope)
+    attention_factor_ = longrope_attention_factor(config);
+  frequencies_ = inverse_frequencies(usual_length());
+  if (config.scaling == RopeScaling::kLongRope)
+    long_frequencies_ = inverse_frequencies(usual_length() + 1);
+}
+
+int64_t Rotary::usual_length() const {
+  switch (config_.scaling) {
+    case RopeScaling::kDynamic:
+      return max_positions_;
+    case RopeScaling::kLongRope:
+      return config_.original_max_positions;
+    default:
+      return INT64_MAX;
+  }
 }
 
 std::vector<float> Rotary::inverse_frequencies(int64_t length) const {
@@ -96,10 +120,14 @@ std::vector<float> Rotary::inverse_frequencies(int64_t length) const {
     const double dim = rotary_dim_;
     theta *= std::pow(config_.factor * seen / positions - (config_.factor - 1), dim / (dim - 2));
   }
-  std::vector<float> frequencies = plain_frequencies(theta, rotary_dim_);
+  // LongRoPE (Ding et al. 2024): a divisor of each frequency, found by search, for sequences within
+  // the original context and another one for longer ones; both lists are empty otherwise.
+  std::vector<float> frequencies = plain_frequencies(
+      theta, rotary_dim_, length > usual_length() ? config_.long_factor : config_.short_factor);
   switch (config_.scaling) {
     case RopeScaling::kNone:
     case RopeScaling::kDynamic:
+    case RopeScaling::kLongRope:
       break;
     case RopeScaling::kLinear:
       for (float& frequency : frequencies)
@@ -116,10 +144,12 @@ std::vector<float> Rotary::inverse_frequencies(int64_t length) const {
 }
 
 void Rotary::fill(int64_t first, int64_t count, int64_t length, float* out) const {
-  const std::vector<float> own = depends_on_length() && length > max_positions_
-                                     ? inverse_frequencies(length)
-                                     : std::vector<float>();
-  const std::vector<float>& frequencies = own.empty() ? frequencies_ : own;
+  const bool is_long = length > usual_length();
+  const std::vector<float> own =
+      is_long && long_frequencies_.empty() ? inverse_frequencies(length) : std::vector<float>();
+  const std::vector<float>& frequencies = !is_long      ? frequencies_
+                                          : own.empty() ? long_frequencies_
+                                                        : own;
   const int half = rotary_dim_ / 2;
   const float factor = static_cast<float>(attention_factor_);
   for (int64_t row = 0; row < count; ++row, out += rotary_dim_) {
@@ -144,6 +174,8 @@ std::string Rotary::describe() const {
       return fmt::format("llama3 (factor {:g})", config_.factor);
     case RopeScaling::kYarn:
       return fmt::format("yarn (factor {:g})", config_.factor);
+    case RopeScaling::kLongRope:
+      return fmt::format("longrope (from {} tokens on)", config_.original_max_positions + 1);
   }
   return "none";
 }

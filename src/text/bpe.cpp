@@ -14,21 +14,25 @@ constexpr size_t kShortWord = 40;  // up to here a scan for the best merge beats
 
 }  // namespace
 
-void BpeModel::encode(std::string_view word, BpeScratch& scratch, std::vector<TokenId>& out) const {
-  if (word.empty()) return;
-  if (bytes_) return encode_part(word, scratch, out);
-  if (ignore_merges_) {
-    if (const TokenId id = whole_word(word); id >= 0) return out.push_back(id);
-  }
+void BpeModel::encode_new(std::string_view word, ModelScratch& memory,
+                          std::vector<TokenId>& out) const {
+  auto& scratch = static_cast<BpeScratch&>(memory);
+  size_t end = safe_cut(word, 0, 1);
+  if (end == word.size()) return encode_part(word, scratch, out);
   for (size_t begin = 0; begin < word.size();) {
-    const size_t end = safe_cut(word, begin, 1);
-    encode_part(word.substr(begin, end - begin), scratch, out);
+    const std::string_view part = word.substr(begin, end - begin);
+    if (!scratch.cache.find(part, out)) {
+      const size_t before = out.size();
+      encode_part(part, scratch, out);
+      scratch.cache.insert(part, std::span(out).subspan(before));
+    }
     begin = end;
+    end = safe_cut(word, begin, 1);
   }
 }
 
 size_t BpeModel::safe_cut(std::string_view word, size_t from, size_t at_least) const {
-  if (bytes_) return word.size();
+  if (bytes_ || ignore_merges_) return word.size();
   // Between a character and a mark that no merge joins to it, where both are in the vocabulary (an
   // unknown character could fuse with its neighbour).
   for (size_t at = from + at_least; (at = word.find(kMark, at)) < word.size(); at += kMark.size()) {
@@ -55,21 +59,16 @@ TokenId BpeModel::character_id(char32_t c) const {
 
 void BpeModel::encode_part(std::string_view part, BpeScratch& scratch,
                            std::vector<TokenId>& out) const {
-  if (scratch.cache.find(part, out)) return;
+  const TokenId whole = ignore_merges_ ? whole_word(part) : -1;
+  if (whole >= 0) return out.push_back(whole);
   scratch.ids.clear();
-  const TokenId whole = bytes_ && ignore_merges_ ? whole_word(part) : -1;
-  if (whole >= 0) {
-    scratch.ids.push_back(whole);
-  } else {
-    append_starts(part, scratch.ids);
-    if (scratch.ids.size() > kShortWord) {
-      merge_long(scratch);
-    } else if (scratch.ids.size() > 1) {
-      merge_short(scratch);
-    }
+  append_starts(part, scratch.ids);
+  if (scratch.ids.size() > kShortWord) {
+    merge_long(scratch);
+  } else if (scratch.ids.size() > 1) {
+    merge_short(scratch);
   }
   out.insert(out.end(), scratch.ids.begin(), scratch.ids.end());
-  scratch.cache.insert(part, scratch.ids);
 }
 
 void BpeModel::append_start(TokenId id, std::string_view unit, bool& pending_unknown,

@@ -3,56 +3,47 @@
 
 #include <array>
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <unordered_map>
 #include <unordered_set>
 #include <vector>
 
-#include "text/bpe_tables.h"
+#include "text/token_model.h"
 #include "text/tokenizer_json.h"
 
 namespace kvasir::text {
 
-// Ids above this are taken for a damaged file.
-constexpr TokenId kMaxTokenId = (1 << 22) - 1;
-
-// Memory of one thread for encoding with one model: work arrays and a bounded cache of words.
-struct BpeScratch {
+// What BPE needs besides: symbols of a long word and the merges that wait.
+struct BpeScratch final : ModelScratch {
   struct Symbol {
     TokenId id;
     int32_t previous, next;  // indices, -1 at the ends
     uint32_t rank;           // of the merge with `next`
   };
   std::vector<TokenId> ids;
-  std::vector<uint32_t> ranks;
   std::vector<Symbol> symbols;
   std::vector<uint64_t> heap;
-  BpeCache cache;
 };
 
-// Immutable and thread-safe; a scratch serves one thread at a time and one model only.
-class BpeModel {
+class BpeModel final : public TokenModel {
  public:
   // Reads {"type": "BPE", "vocab", "merges", ...}. `bytes`: words come as raw bytes and the
   // vocabulary spells them in the byte alphabet; otherwise words are text. Throws
   // Error{kMalformed, kUnsupported}.
-  static BpeModel parse(const JsonNode& node, bool bytes);
+  static std::unique_ptr<const BpeModel> parse(const JsonNode& node, bool bytes);
 
-  // Appends the ids of a word: any bytes in byte mode, else valid UTF-8. O(n log n).
-  void encode(std::string_view word, BpeScratch& scratch, std::vector<TokenId>& out) const;
-
-  // The first place at or after `from` + `at_least` (and before the end) where `word` may be cut so
-  // that encoding the parts one by one gives the ids of the whole; word.size() if there is none.
-  // Always word.size() for a word that encode() takes as a whole (ignore_merges).
-  size_t safe_cut(std::string_view word, size_t from, size_t at_least) const;
-
-  const TokenMap& vocabulary() const { return vocabulary_; }
+  std::unique_ptr<ModelScratch> make_scratch() const override {
+    return std::make_unique<BpeScratch>();
+  }
+  // Always word.size() for words that may be one token whatever the merges say (ignore_merges).
+  size_t safe_cut(std::string_view word, size_t from, size_t at_least) const override;
 
  private:
-  void read_vocabulary(const JsonNode& node);
+  void encode_new(std::string_view word, ModelScratch& scratch,
+                  std::vector<TokenId>& out) const override;
   void read_merges(const JsonNode& node);
-  void read_unknown(const JsonNode& node);
   void build_starts();
 
   TokenId whole_word(std::string_view word) const;
@@ -70,7 +61,6 @@ class BpeModel {
   bool fuse_unknown_ = false;
   bool ignore_merges_ = false;
   TokenId unknown_ = -1;
-  TokenMap vocabulary_;
   TokenMap raw_vocabulary_;  // by raw bytes, for ignore_merges in byte mode
   MergeMap merges_;
   std::array<TokenId, 256> byte_start_{};  // byte mode: the id of a byte's character, or -1

@@ -8,10 +8,7 @@
 
 namespace kvasir::text {
 
-BpeModel BpeModel::parse(const JsonNode& node, bool bytes) {
-  node.require_object();
-  const std::string type = node.string_or("type", node.has("merges") ? "BPE" : "untyped");
-  if (type != "BPE") node.unsupported(type, "BPE (byte level, and with byte_fallback)");
+std::unique_ptr<const BpeModel> BpeModel::parse(const JsonNode& node, bool bytes) {
   for (const char* key : {"continuing_subword_prefix", "end_of_word_suffix"}) {
     if (!node.string_or(key, "").empty()) {
       node.at(key).unsupported(node.string(key), "null or an empty string");
@@ -24,39 +21,17 @@ BpeModel BpeModel::parse(const JsonNode& node, bool bytes) {
       dropout.unsupported(dropout.value().dump(), "null or 0: encoding here is never random");
     }
   }
-  BpeModel model;
+  auto parsed = std::make_unique<BpeModel>();
+  BpeModel& model = *parsed;
   model.bytes_ = bytes;
   model.byte_fallback_ = node.boolean_or("byte_fallback", false);
   model.fuse_unknown_ = node.boolean_or("fuse_unk", false);
   model.ignore_merges_ = node.boolean_or("ignore_merges", false);
-  model.read_vocabulary(node.at("vocab"));
+  model.vocabulary_ = read_vocabulary(node.at("vocab"));
   model.read_merges(node.at("merges"));
-  model.read_unknown(node);
+  if (node.has("unk_token")) model.unknown_ = model.find_token(node.at("unk_token"));
   model.build_starts();
-  return model;
-}
-
-void BpeModel::read_vocabulary(const JsonNode& node) {
-  node.require_object();
-  std::vector<bool> seen;
-  for (const auto& [text, value] : node.value().items()) {
-    // The place is built for the error alone: a vocabulary has 100,000 entries.
-    if (!value.is_number_integer() || value < 0 || value > kMaxTokenId) {
-      JsonNode(value, fmt::format("{}[\"{}\"]", node.where(), text)).as_integer(0, kMaxTokenId);
-    }
-    const auto id = value.get<TokenId>();
-    const auto index = static_cast<size_t>(id);
-    if (index >= seen.size()) seen.resize(std::max(index + 1, seen.size() * 2));
-    if (seen[index]) {
-      throw Error(ErrorCode::kMalformed,
-                  fmt::format("expected every id once, found {} again for the token \"{}\"; is the "
-                              "file damaged?",
-                              id, text),
-                  node.where());
-    }
-    seen[index] = true;
-    vocabulary_.insert(text, id);
-  }
+  return parsed;
 }
 
 void BpeModel::read_merges(const JsonNode& node) {
@@ -100,17 +75,6 @@ void BpeModel::read_merges(const JsonNode& node) {
       size_t end = left.size();
       before_mark_.insert(previous_code_point(left, end));
     }
-  }
-}
-
-void BpeModel::read_unknown(const JsonNode& node) {
-  if (!node.has("unk_token")) return;
-  const std::string& token = node.string("unk_token");
-  unknown_ = vocabulary_.find(token);
-  if (unknown_ < 0) {
-    throw Error(ErrorCode::kMalformed,
-                fmt::format("expected a token of the vocabulary, found \"{}\"", token),
-                node.at("unk_token").where());
   }
 }
 

@@ -207,6 +207,84 @@ class Metaspace final : public DecodeStage {
   int64_t tokens_ = 0;
 };
 
+void replace_all(std::string& text, std::string_view from, std::string_view to) {
+  size_t found = text.find(from);
+  if (found == std::string::npos) return;
+  std::string out;
+  size_t copied = 0;
+  for (; found != std::string::npos; found = text.find(from, copied)) {
+    out.append(text, copied, found - copied).append(to);
+    copied = found + from.size();
+  }
+  text = out.append(text, copied);
+}
+
+// Takes back what tokenizers of English put spaces around.
+void clean_up(std::string& text) {
+  constexpr std::pair<std::string_view, std::string_view> kRules[] = {
+      {" .", "."},   {" ?", "?"},     {" !", "!"},    {" ,", ","},
+      {" ' ", "'"},  {" n't", "n't"}, {" 'm", "'m"},  {" do not", " don't"},
+      {" 's", "'s"}, {" 've", "'ve"}, {" 're", "'re"}};
+  for (const auto& [from, to] : kRules) replace_all(text, from, to);
+}
+
+// Tokens that continue a word lose their prefix, the others get a space before them.
+class WordPiece final : public DecodeStage {
+ public:
+  WordPiece(std::string_view prefix, bool cleans) : prefix_(prefix), cleans_(cleans) {}
+  void push(DecodeItem item) override {
+    std::string text(item.text);
+    if (!is_first_) {
+      if (text.starts_with(prefix_)) {
+        text.erase(0, prefix_.size());
+      } else {
+        text.insert(0, 1, ' ');
+      }
+    }
+    is_first_ = false;
+    if (cleans_) clean_up(text);
+    next_->push({text, true});
+  }
+  void finish() override {
+    is_first_ = true;
+    next_->finish();
+  }
+
+ private:
+  std::string_view prefix_;
+  bool cleans_;
+  bool is_first_ = true;
+};
+
+// Repeats of a token and the padding vanish (Graves et al. 2006).
+class Ctc final : public DecodeStage {
+ public:
+  Ctc(std::string_view padding, std::string_view delimiter, bool cleans)
+      : padding_(padding), delimiter_(delimiter), cleans_(cleans) {}
+  void push(DecodeItem item) override {
+    if (!is_first_ && item.text == previous_) return;
+    is_first_ = false;
+    previous_ = item.text;
+    std::string text = previous_;
+    if (!padding_.empty()) replace_all(text, padding_, "");
+    if (cleans_) {
+      clean_up(text);
+      replace_all(text, delimiter_, " ");
+    }
+    if (!text.empty()) next_->push({text, true});
+  }
+  void finish() override {
+    is_first_ = true;
+    next_->finish();
+  }
+
+ private:
+  std::string_view padding_, delimiter_;
+  bool cleans_;
+  bool is_first_ = true;
+  std::string previous_;
+};
+
 // Takes up to `start` marks from the front and up to `stop` from the back of each token.
 class Strip final : public DecodeStage {
  public:
@@ -343,8 +421,22 @@ void Decoder::append(const JsonNode& node, int depth) {
     add([mark = one_character(node, "replacement"), drops = scheme != "never"] {
       return std::make_unique<Metaspace>(mark, drops);
     });
+  } else if (type == "WordPiece") {
+    need_whole_tokens();
+    add([prefix = node.string("prefix"), cleans = node.boolean("cleanup")] {
+      return std::make_unique<WordPiece>(prefix, cleans);
+    });
+  } else if (type == "CTC") {
+    need_whole_tokens();
+    const std::string& delimiter = node.string("word_delimiter_token");
+    if (delimiter.empty()) node.malformed("a word_delimiter_token that is not empty");
+    add([padding = node.string("pad_token"), delimiter, cleans = node.boolean("cleanup")] {
+      return std::make_unique<Ctc>(padding, delimiter, cleans);
+    });
   } else {
-    node.unsupported(type, "Sequence, ByteLevel, ByteFallback, Fuse, Replace, Strip, Metaspace");
+    node.unsupported(type,
+                     "Sequence, ByteLevel, ByteFallback, Fuse, Replace, Strip, Metaspace, "
+                     "WordPiece, CTC");
   }
 }
 

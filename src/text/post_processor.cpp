@@ -2,8 +2,6 @@
 
 #include <algorithm>
 
-#include "text/bpe.h"
-
 namespace kvasir::text {
 
 namespace {
@@ -28,8 +26,18 @@ void PostProcessor::append(const JsonNode& node, int depth) {
     return;
   }
   if (type == "ByteLevel") return;  // trims offsets only
+  if (type == "BertProcessing" || type == "RobertaProcessing") {
+    const auto token = [&](const char* key) {
+      const JsonNode pair = node.at(key);
+      if (pair.size() != 2) pair.malformed("[token, id]");
+      return Part{false, {static_cast<TokenId>(pair.at(1).as_integer(0, kMaxTokenId))}};
+    };
+    templates_.push_back({token("cls"), {true, {}}, token("sep")});
+    return;
+  }
   if (type != "TemplateProcessing") {
-    node.unsupported(type, "Sequence, ByteLevel, TemplateProcessing");
+    node.unsupported(type,
+                     "Sequence, ByteLevel, TemplateProcessing, BertProcessing, RobertaProcessing");
   }
   const JsonNode single = node.at("single");
   const size_t count = single.size();

@@ -4,7 +4,7 @@
 #include <span>
 #include <vector>
 
-#include "text/bpe_tables.h"
+#include "text/token_tables.h"
 #include "text/tokenizer_json.h"
 
 namespace kvasir::text {

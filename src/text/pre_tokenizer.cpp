@@ -2,8 +2,11 @@
 
 #include <algorithm>
 #include <type_traits>
+#include <utility>
 
 #include "text/unicode.h"
+#include "text/unicode_scripts.h"
+#include "text/unicode_sets.h"
 
 namespace kvasir::text {
 
@@ -21,9 +24,7 @@ struct Span {
 };
 
 void emit(Piece piece, size_t begin, size_t end, PieceSink sink) {
-  if (begin >= end) return;
-  const size_t origin = piece.origin_bytes > begin ? piece.origin_bytes - begin : 0;
-  sink({piece.text.substr(begin, end - begin), std::min(origin, end - begin)});
+  if (begin < end) sink(piece.part(begin, end));
 }
 
 // Joins spans (which cover the piece) by the rules of the behaviour and emits the parts.
@@ -99,6 +100,17 @@ class Split final : public PreTokenizerStep {
   bool invert_;
 };
 
+// The first place at or behind `from` where a character of a set begins; text.size() if none.
+template <class Predicate>
+size_t find_character(std::string_view text, size_t from, const Predicate& matches) {
+  while (from < text.size() && is_utf8_continuation(text[from])) ++from;
+  for (size_t at = from; at < text.size();) {
+    const size_t begin = at;
+    if (matches(next_code_point(text, at))) return begin;
+  }
+  return text.size();
+}
+
 // Splits at every character of a set; each such character is a match of its own.
 template <class Predicate>
 class CharacterSplit final : public PreTokenizerStep {
@@ -107,20 +119,38 @@ class CharacterSplit final : public PreTokenizerStep {
       : matches_(std::move(matches)), behavior_(behavior) {}
 
   void split(Piece piece, PieceSink sink) const override {
-    std::vector<Span> spans;
-    size_t previous = 0;
-    for (size_t at = 0; at < piece.text.size();) {
-      const size_t begin = at;
-      if (!matches_(next_code_point(piece.text, at))) continue;
-      if (previous < begin) spans.push_back({previous, begin, false});
-      spans.push_back({begin, at, true});
-      previous = at;
+    if (behavior_ == SplitBehavior::kRemoved || behavior_ == SplitBehavior::kIsolated) {
+      return for_each_span(piece.text, [&](const Span& span) {
+        if (behavior_ == SplitBehavior::kIsolated || !span.is_match)
+          emit(piece, span.begin, span.end, sink);
+      });
     }
-    if (previous < piece.text.size()) spans.push_back({previous, piece.text.size(), false});
+    std::vector<Span> spans;
+    for_each_span(piece.text, [&](const Span& span) { spans.push_back(span); });
     emit_spans(piece, spans, behavior_, sink);
   }
 
+  // Before a character that is a part, or none, whatever stands beside it.
+  size_t safe_cut(std::string_view text, size_t from) const override {
+    if (behavior_ != SplitBehavior::kRemoved && behavior_ != SplitBehavior::kIsolated)
+      return text.size();
+    return find_character(text, from, matches_);
+  }
+
  private:
+  template <class Body>
+  void for_each_span(std::string_view text, const Body& body) const {
+    size_t previous = 0;
+    for (size_t at = 0; at < text.size();) {
+      const size_t begin = at;
+      if (!matches_(next_code_point(text, at))) continue;
+      if (previous < begin) body(Span{previous, begin, false});
+      body(Span{begin, at, true});
+      previous = at;
+    }
+    if (previous < text.size()) body(Span{previous, text.size(), false});
+  }
+
   Predicate matches_;
   SplitBehavior behavior_;
 };
@@ -142,6 +172,48 @@ class Whitespace final : public PreTokenizerStep {
       run = kind;
     }
     if (run != kSpace) emit(piece, begin, piece.text.size(), sink);
+  }
+  size_t safe_cut(std::string_view text, size_t from) const override {
+    return find_character(text, from, is_whitespace);
+  }
+};
+
+// Parts of so many characters.
+class FixedLength final : public PreTokenizerStep {
+ public:
+  explicit FixedLength(size_t characters) : characters_(characters) {}
+
+  void split(Piece piece, PieceSink sink) const override {
+    size_t begin = 0, count = 0;
+    for (size_t at = 0; at < piece.text.size();) {
+      next_code_point(piece.text, at);
+      if (++count < characters_) continue;
+      emit(piece, begin, at, sink);
+      begin = at;
+      count = 0;
+    }
+    emit(piece, begin, piece.text.size(), sink);
+  }
+
+ private:
+  size_t characters_;
+};
+
+// Parts of one script each; spaces go with what stands before them, and are lost at the beginning.
+class UnicodeScripts final : public PreTokenizerStep {
+ public:
+  void split(Piece piece, PieceSink sink) const override {
+    size_t begin = piece.text.size();
+    int last = kAnyScript;
+    for (size_t at = 0; at < piece.text.size();) {
+      const size_t here = at;
+      const int script = sentencepiece_script(next_code_point(piece.text, at));
+      if (script == kAnyScript || script == last) continue;
+      emit(piece, begin, here, sink);
+      begin = here;
+      last = script;
+    }
+    emit(piece, begin, piece.text.size(), sink);
   }
 };
 
@@ -182,13 +254,18 @@ class Metaspace final : public PreTokenizerStep {
     emit(replaced, begin, text.size(), sink);
   }
 
+  // Before a space: it becomes a mark, which opens a part and lets no further one be put before it.
+  size_t safe_cut(std::string_view text, size_t from) const override {
+    return split_ ? std::min(text.find(' ', from), text.size()) : text.size();
+  }
+
  private:
   std::string mark_;
   Prepend prepend_;
   bool split_;
 };
 
-// ByteLevel where other steps follow: the bytes are written as characters for them to see.
+// ByteLevel where other steps or a model of text follow: the bytes are written as characters.
 class ByteCharacters final : public PreTokenizerStep {
  public:
   void split(Piece piece, PieceSink sink) const override {
@@ -242,10 +319,13 @@ Metaspace::Prepend parse_prepend(const JsonNode& node) {
 
 PreTokenizer PreTokenizer::parse(const JsonNode& node) {
   PreTokenizer result;
-  if (node.is_null()) return result;
-  result.append(node, 0);
-  if (result.is_byte_level_) result.steps_.pop_back();
+  if (!node.is_null()) result.append(node, 0);
   return result;
+}
+
+bool PreTokenizer::take_byte_level() {
+  if (is_byte_level_) steps_.pop_back();
+  return std::exchange(is_byte_level_, false);
 }
 
 void PreTokenizer::append(const JsonNode& node, int depth) {
@@ -276,6 +356,19 @@ void PreTokenizer::append(const JsonNode& node, int depth) {
                                                             : SplitBehavior::kIsolated));
   } else if (type == "WhitespaceSplit") {
     add(CharacterSplit(is_whitespace, SplitBehavior::kRemoved));
+  } else if (type == "BertPreTokenizer") {
+    add(CharacterSplit(is_whitespace, SplitBehavior::kRemoved));
+    add(CharacterSplit(is_punctuation, SplitBehavior::kIsolated));
+  } else if (type == "CharDelimiterSplit") {
+    add(CharacterSplit(
+        [delimiter = node.character("delimiter")](char32_t c) { return c == delimiter; },
+        SplitBehavior::kRemoved));
+  } else if (type == "FixedLength") {
+    constexpr int64_t kDefault = 5;
+    const bool given = node.has("length");
+    add(FixedLength(static_cast<size_t>(given ? node.integer("length", 1, INT64_MAX) : kDefault)));
+  } else if (type == "UnicodeScripts") {
+    add(UnicodeScripts());
   } else if (type == "Whitespace") {
     add(Whitespace());
   } else if (type == "Metaspace") {
@@ -285,7 +378,7 @@ void PreTokenizer::append(const JsonNode& node, int depth) {
     node.unsupported(
         type,
         "Sequence, Split, ByteLevel, Digits, Punctuation, Whitespace, WhitespaceSplit, "
-        "Metaspace");
+        "Metaspace, BertPreTokenizer, CharDelimiterSplit, FixedLength, UnicodeScripts");
   }
 }
 

@@ -1,7 +1,7 @@
 #pragma once
-// Pre-tokenisers: cutting normalised text into words, the units that BPE never merges across.
+// Pre-tokenisers: cutting normalised text into words, the units that no token reaches across.
 
-#include <array>
+#include <algorithm>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -17,6 +17,11 @@ namespace kvasir::text {
 struct Piece {
   std::string_view text;
   size_t origin_bytes = 0;
+
+  Piece part(size_t begin, size_t end) const {
+    const size_t origin = origin_bytes > begin ? origin_bytes - begin : 0;
+    return {text.substr(begin, end - begin), std::min(origin, end - begin)};
+  }
 };
 
 // A non-owning reference to a callable, so that steps can be virtual without std::function's cost.
@@ -44,17 +49,24 @@ class PreTokenizerStep {
   // The expression whose isolated matches, and what stands between them, are the step's parts;
   // null for steps of any other kind.
   virtual const Pattern* isolating_pattern() const { return nullptr; }
+  // The first place at or behind `from` > 0 (and before the end) where a text may be cut so that
+  // the parts one by one give what the whole gives; text.size() if none is known.
+  virtual size_t safe_cut(std::string_view text, size_t from) const {
+    (void)from;
+    return text.size();
+  }
 };
 
-// The `pre_tokenizer` component of a tokenizer file, nested sequences flattened. A ByteLevel step
-// at the end is not among the steps: its words stay raw bytes, and `is_byte_level` tells the model.
+// The `pre_tokenizer` component of a tokenizer file, nested sequences flattened.
 class PreTokenizer {
  public:
   PreTokenizer() = default;
   // A null node gives the identity. Throws Error{kMalformed, kUnsupported}.
   static PreTokenizer parse(const JsonNode& node);
 
-  bool is_byte_level() const { return is_byte_level_; }
+  // For a model that works on raw bytes: where the last step is a ByteLevel, takes it away, so that
+  // its words stay bytes. False, and nothing changed, where it is another.
+  bool take_byte_level();
 
   // Emits the words of `piece` in order; empty ones are left out. Throws Error{kResourceExhausted}
   // for steps that grow text without bound and expressions that backtrack without end.
@@ -67,6 +79,10 @@ class PreTokenizer {
   }
   void split_after_first(Piece piece, PieceSink sink) const {
     run(1, piece, piece.text.size(), sink);
+  }
+  // The same for a piece that may be cut anywhere its first step allows; see PreTokenizerStep.
+  size_t safe_cut(std::string_view text, size_t from) const {
+    return steps_.empty() ? text.size() : steps_.front()->safe_cut(text, from);
   }
 
  private:

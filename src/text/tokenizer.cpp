@@ -6,15 +6,15 @@
 
 namespace kvasir::text {
 
-std::unique_ptr<BpeScratch> ScratchPool::take() {
+std::unique_ptr<ModelScratch> ScratchPool::take(const TokenModel& model) {
   const std::lock_guard lock(mutex_);
-  if (free_.empty()) return std::make_unique<BpeScratch>();
-  std::unique_ptr<BpeScratch> scratch = std::move(free_.back());
+  if (free_.empty()) return model.make_scratch();
+  std::unique_ptr<ModelScratch> scratch = std::move(free_.back());
   free_.pop_back();
   return scratch;
 }
 
-void ScratchPool::give(std::unique_ptr<BpeScratch> scratch) {
+void ScratchPool::give(std::unique_ptr<ModelScratch> scratch) {
   const std::lock_guard lock(mutex_);
   free_.push_back(std::move(scratch));
 }
@@ -69,7 +69,7 @@ int Tokenizer::vocab_size() const { return static_cast<int>(impl_->tokens.size()
 
 std::optional<TokenId> Tokenizer::token_to_id(std::string_view token) const {
   TokenId id = impl_->added_ids.find(token);
-  if (id < 0) id = impl_->model.vocabulary().find(token);
+  if (id < 0) id = impl_->model->vocabulary().find(token);
   return id < 0 ? std::nullopt : std::optional(id);
 }
 

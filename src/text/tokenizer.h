@@ -1,7 +1,7 @@
 #pragma once
 // Text to token ids and back, as a Hugging Face tokenizer.json describes it: byte-level BPE (GPT-2,
-// Llama 3, Qwen) and SentencePiece-style BPE with byte fallback (Llama 2). Ids and texts equal
-// those of the Python package `tokenizers`.
+// Llama 3, Qwen), SentencePiece-style BPE with byte fallback (Llama 2), Unigram (T5, XLM-R) and
+// WordPiece (BERT). Ids and texts equal those of the Python package `tokenizers`.
 
 #include <cstdint>
 #include <filesystem>

@@ -6,7 +6,6 @@
 #include <cstring>
 
 #include "kvasir/error.h"
-#include "text/bpe.h"
 #include "text/unicode.h"
 
 namespace kvasir::text {

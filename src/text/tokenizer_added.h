@@ -8,8 +8,8 @@
 #include <unordered_set>
 #include <vector>
 
-#include "text/bpe_tables.h"
 #include "text/normalizer.h"
+#include "text/token_tables.h"
 #include "text/tokenizer_json.h"
 
 namespace kvasir::text {

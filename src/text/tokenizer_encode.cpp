@@ -37,6 +37,21 @@ void run_tasks(ThreadPool& pool, size_t count, const Task& task) {
   }
 }
 
+// Cuts `size` bytes where cut(from, at_least) says, runs encode(begin, end, ids) on the parts and
+// joins the ids. False, and nothing done, where there is only one part.
+template <class Cut, class Encode>
+bool run_parts(size_t size, ThreadPool& pool, const Cut& cut, std::vector<TokenId>& out,
+               const Encode& encode) {
+  const size_t stride = size / chunk_count(size, &pool);
+  std::vector<size_t> cuts{0};
+  while (cuts.back() < size) cuts.push_back(cut(cuts.back(), stride));
+  if (cuts.size() == 2) return false;
+  std::vector<std::vector<TokenId>> parts(cuts.size() - 1);
+  run_tasks(pool, parts.size(), [&](size_t i) { encode(cuts[i], cuts[i + 1], parts[i]); });
+  for (const auto& part : parts) out.insert(out.end(), part.begin(), part.end());
+  return true;
+}
+
 // What a thread made of a chunk. It began at a guessed place, so its first words may be wrong; from
 // the first place on where the text before also ends a word, they are right.
 struct Chunk {
@@ -79,37 +94,46 @@ std::vector<TokenId> Tokenizer::Impl::encode(std::string_view text, ThreadPool* 
         out.push_back(inner.id);
         continue;
       }
-      const size_t origin = piece.origin_bytes > inner.begin ? piece.origin_bytes - inner.begin : 0;
-      encode_piece({piece.text.substr(inner.begin, inner.end - inner.begin), origin}, pool, out);
+      encode_piece(piece.part(inner.begin, inner.end), pool, out);
     }
   }
   return out;
 }
 
 void Tokenizer::Impl::encode_piece(Piece piece, ThreadPool* pool, std::vector<TokenId>& out) const {
-  if (pre_tokenizer.first_pattern() != nullptr && chunk_count(piece.text.size(), pool) > 1) {
-    return encode_chunks(piece, *pool, out);
+  if (chunk_count(piece.text.size(), pool) > 1) {
+    if (pre_tokenizer.first_pattern() != nullptr) return encode_chunks(piece, *pool, out);
+    if (encode_parts(piece, *pool, out)) return;
   }
-  const ScratchPool::Lease lease(scratch);
-  BpeScratch& thread = *lease;
+  const ScratchPool::Lease lease(scratch, *model);
+  ModelScratch& thread = *lease;
   auto encode_word = [&](Piece word) {
-    if (chunk_count(word.text.size(), pool) > 1) return encode_long_word(word.text, *pool, out);
-    model.encode(word.text, thread, out);
+    if (chunk_count(word.text.size(), pool) > 1 && encode_word_parts(word.text, *pool, out)) return;
+    model->encode(word.text, thread, out);
   };
   pre_tokenizer.split(piece, PieceSink(encode_word));
 }
 
-void Tokenizer::Impl::encode_long_word(std::string_view word, ThreadPool& pool,
-                                       std::vector<TokenId>& out) const {
-  const size_t stride = word.size() / chunk_count(word.size(), &pool);
-  std::vector<size_t> cuts{0};
-  while (cuts.back() < word.size()) cuts.push_back(model.safe_cut(word, cuts.back(), stride));
-  std::vector<std::vector<TokenId>> parts(cuts.size() - 1);
-  run_tasks(pool, parts.size(), [&](size_t i) {
-    const ScratchPool::Lease lease(scratch);
-    model.encode(word.substr(cuts[i], cuts[i + 1] - cuts[i]), *lease, parts[i]);
+bool Tokenizer::Impl::encode_parts(Piece piece, ThreadPool& pool, std::vector<TokenId>& out) const {
+  const auto cut = [&](size_t from, size_t at_least) {
+    return pre_tokenizer.safe_cut(piece.text, from + at_least);
+  };
+  return run_parts(piece.text.size(), pool, cut, out, [&](size_t begin, size_t end, auto& ids) {
+    const ScratchPool::Lease lease(scratch, *model);
+    auto encode_word = [&](Piece word) { model->encode(word.text, *lease, ids); };
+    pre_tokenizer.split(piece.part(begin, end), PieceSink(encode_word));
   });
-  for (const auto& part : parts) out.insert(out.end(), part.begin(), part.end());
+}
+
+bool Tokenizer::Impl::encode_word_parts(std::string_view word, ThreadPool& pool,
+                                        std::vector<TokenId>& out) const {
+  const auto cut = [&](size_t from, size_t at_least) {
+    return model->safe_cut(word, from, at_least);
+  };
+  return run_parts(word.size(), pool, cut, out, [&](size_t begin, size_t end, auto& ids) {
+    const ScratchPool::Lease lease(scratch, *model);
+    model->encode(word.substr(begin, end - begin), *lease, ids);
+  });
 }
 
 // The matches of an expression from a place on depend on that place alone. So every chunk is worked
@@ -128,13 +152,11 @@ void Tokenizer::Impl::encode_chunks(Piece piece, ThreadPool& pool,
   chunks.back().end = text.size();
   // Encodes words from `from` on, until `done(end)` holds for the end of a match or gap.
   const auto encode_from = [&](size_t from, std::vector<TokenId>& ids, const auto& done) {
-    const ScratchPool::Lease lease(scratch);
-    auto encode_word = [&](Piece word) { model.encode(word.text, *lease, ids); };
+    const ScratchPool::Lease lease(scratch, *model);
+    auto encode_word = [&](Piece word) { model->encode(word.text, *lease, ids); };
     const auto encode_range = [&](size_t begin, size_t end) {
       if (begin == end) return;
-      const size_t origin = piece.origin_bytes > begin ? piece.origin_bytes - begin : 0;
-      pre_tokenizer.split_after_first(
-          {text.substr(begin, end - begin), std::min(origin, end - begin)}, PieceSink(encode_word));
+      pre_tokenizer.split_after_first(piece.part(begin, end), PieceSink(encode_word));
     };
     Pattern::Matches matches(*pre_tokenizer.first_pattern(), text, from);
     size_t begin = 0, end = 0;

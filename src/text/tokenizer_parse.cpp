@@ -4,9 +4,35 @@
 #include <nlohmann/json.hpp>
 
 #include "kvasir/error.h"
+#include "text/bpe.h"
 #include "text/tokenizer_impl.h"
+#include "text/unigram.h"
+#include "text/wordpiece.h"
 
 namespace kvasir::text {
+
+namespace {
+
+// Old files leave the type out.
+std::string model_kind(const JsonNode& node) {
+  node.require_object();
+  if (node.has("type")) return node.string("type");
+  if (node.has("merges")) return "BPE";
+  if (node.has("continuing_subword_prefix")) return "WordPiece";
+  if (node.has("vocab") && node.at("vocab").value().is_array()) return "Unigram";
+  return node.has("vocab") ? "WordLevel" : "untyped";
+}
+
+std::unique_ptr<const TokenModel> parse_model(const JsonNode& node, PreTokenizer& pre_tokenizer) {
+  const std::string kind = model_kind(node);
+  if (kind == "BPE") return BpeModel::parse(node, pre_tokenizer.take_byte_level());
+  if (kind == "Unigram") return UnigramModel::parse(node);
+  if (kind == "WordPiece") return WordPieceModel::parse(node);
+  if (kind == "WordLevel") return WordLevelModel::parse(node);
+  node.unsupported(kind, "BPE, Unigram, WordPiece, WordLevel");
+}
+
+}  // namespace
 
 void Tokenizer::Impl::parse(std::string_view json, std::string_view origin) {
   Json document;
@@ -28,15 +54,15 @@ void Tokenizer::Impl::parse(std::string_view json, std::string_view origin) {
   }
   normalizer = Normalizer::parse(part("normalizer"));
   pre_tokenizer = PreTokenizer::parse(part("pre_tokenizer"));
-  model = BpeModel::parse(root.at("model"), pre_tokenizer.is_byte_level());
-  added = AddedVocabulary::parse(part("added_tokens"), model.vocabulary(), normalizer);
+  model = parse_model(root.at("model"), pre_tokenizer);
+  added = AddedVocabulary::parse(part("added_tokens"), model->vocabulary(), normalizer);
   post_processor = PostProcessor::parse(part("post_processor"));
   decoder = Decoder::parse(part("decoder"));
   index_tokens(origin);
 }
 
 void Tokenizer::Impl::index_tokens(std::string_view origin) {
-  const TokenMap& vocabulary = model.vocabulary();
+  const TokenMap& vocabulary = model->vocabulary();
   TokenId highest = -1;
   for (size_t entry = 0; entry < vocabulary.size(); ++entry) {
     highest = std::max(highest, vocabulary.id(entry));

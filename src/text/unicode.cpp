@@ -196,24 +196,6 @@ bool is_numeric(char32_t c) {
   return category_is(c, kMask);
 }
 
-bool is_punctuation(char32_t c) {
-  if (c < 0x80) {
-    return (c >= '!' && c <= '/') || (c >= ':' && c <= '@') || (c >= '[' && c <= '`') ||
-           (c >= '{' && c <= '~');
-  }
-  constexpr unsigned kMask = bit(UTF8PROC_CATEGORY_PC) | bit(UTF8PROC_CATEGORY_PD) |
-                             bit(UTF8PROC_CATEGORY_PS) | bit(UTF8PROC_CATEGORY_PE) |
-                             bit(UTF8PROC_CATEGORY_PI) | bit(UTF8PROC_CATEGORY_PF) |
-                             bit(UTF8PROC_CATEGORY_PO);
-  return category_is(c, kMask);
-}
-
-bool is_mark(char32_t c) {
-  constexpr unsigned kMask =
-      bit(UTF8PROC_CATEGORY_MN) | bit(UTF8PROC_CATEGORY_MC) | bit(UTF8PROC_CATEGORY_ME);
-  return c >= 0x300 && category_is(c, kMask);
-}
-
 bool is_word(char32_t c) {
   constexpr unsigned kMask =
       bit(UTF8PROC_CATEGORY_LU) | bit(UTF8PROC_CATEGORY_LL) | bit(UTF8PROC_CATEGORY_LT) |
@@ -226,11 +208,26 @@ bool is_word(char32_t c) {
          (c >= 0x1F150 && c <= 0x1F169) || (c >= 0x1F170 && c <= 0x1F189);
 }
 
+size_t grapheme_end(std::string_view text, size_t begin) {
+  size_t end = begin;
+  utf8proc_int32_t state = 0;
+  auto previous = static_cast<utf8proc_int32_t>(next_code_point(text, end));
+  while (end < text.size()) {
+    size_t next = end;
+    const auto c = static_cast<utf8proc_int32_t>(next_code_point(text, next));
+    if (utf8proc_grapheme_break_stateful(previous, c, &state)) break;
+    previous = c;
+    end = next;
+  }
+  return end;
+}
+
 void append_lowercase(char32_t c, std::string& out) {
   if (c == 0x130) {
     out.append("i\xCC\x87");
     return;
   }
+  if (c < 0x80) return out.push_back(static_cast<char>(c >= 'A' && c <= 'Z' ? c + 32 : c));
   append_utf8(static_cast<char32_t>(utf8proc_tolower(static_cast<utf8proc_int32_t>(c))), out);
 }
 

@@ -54,11 +54,12 @@ std::string to_valid_utf8(std::string_view text);
 // How many trailing bytes of `text` are the beginning of a character that later bytes may complete.
 size_t incomplete_utf8_tail(std::string_view text);
 
-bool is_whitespace(char32_t code_point);   // property White_Space
-bool is_numeric(char32_t code_point);      // categories Nd, Nl, No
-bool is_punctuation(char32_t code_point);  // categories P* and the ASCII symbols
-bool is_mark(char32_t code_point);         // categories Mn, Mc, Me
-bool is_word(char32_t code_point);         // \w of UTS 18: Alphabetic, M, Nd, Pc, Join_Control
+bool is_whitespace(char32_t code_point);  // property White_Space
+bool is_numeric(char32_t code_point);     // categories Nd, Nl, No
+bool is_word(char32_t code_point);        // \w of UTS 18: Alphabetic, M, Nd, Pc, Join_Control
+
+// The end of the grapheme cluster (extended, UAX 29) that begins at `begin` < text.size().
+size_t grapheme_end(std::string_view text, size_t begin);
 
 // Appends the lower-case form (U+0130 becomes two characters).
 void append_lowercase(char32_t code_point, std::string& out);

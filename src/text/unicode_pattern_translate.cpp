@@ -21,6 +21,9 @@ constexpr std::string_view kNotSpace =
     R"(\x{200b}-\x{2027}\x{202a}-\x{202e}\x{2030}-\x{205e}\x{2060}-\x{2fff}\x{3001}-\x{10ffff})";
 constexpr std::string_view kWord =
     R"(\p{L}\p{M}\p{Nd}\p{Nl}\p{Pc}\x{24b6}-\x{24e9}\x{1f130}-\x{1f149}\x{1f150}-\x{1f169}\x{1f170}-\x{1f189})";
+// Outside of a class Oniguruma asks a table of its own below U+0100, where these are word
+// characters.
+constexpr std::string_view kWordAlone = R"(\x{b2}\x{b3}\x{b9}\x{bc}-\x{be})";
 constexpr std::string_view kHex = "0-9a-fA-F";
 constexpr std::string_view kNotHex = R"(\x{0}-\x{2f}\x{3a}-\x{40}\x{47}-\x{60}\x{67}-\x{10ffff})";
 
@@ -223,7 +226,7 @@ class Translator {
       case 'H':
         return set(kNotHex);
       case 'w':
-        return set(kWord);
+        return set(in_class ? std::string(kWord) : fmt::format("{}{}", kWord, kWordAlone));
       case 'v':
         return set(R"(\x{b})");
       case 'p':
@@ -234,7 +237,7 @@ class Translator {
         return code_point();
       case 'W':
         if (in_class) refuse("\\W inside a class");
-        out_.append("[^").append(kWord).append("]");
+        out_.append("[^").append(kWord).append(kWordAlone).append("]");
         at_ += 2;
         return;
       case 'b':
@@ -251,7 +254,7 @@ class Translator {
   }
 
   void word_boundary(bool at_boundary) {
-    const std::string word = fmt::format("[{}]", kWord);
+    const std::string word = fmt::format("[{}{}]", kWord, kWordAlone);
     out_.append(at_boundary ? fmt::format("(?:(?<={0})(?!{0})|(?<!{0})(?={0}))", word)
                             : fmt::format("(?:(?<={0})(?={0})|(?<!{0})(?!{0}))", word));
     at_ += 2;

@@ -11,18 +11,30 @@ at::ScalarType scalar_type(DType dtype) {
   return dtype == DType::kF32 ? at::kFloat : dtype == DType::kBF16 ? at::kBFloat16 : at::kHalf;
 }
 
-at::Tensor read(models::WeightSource& source, const std::string& name, std::vector<int64_t> shape) {
+// `rows` rows of a tensor, from first_row on.
+at::Tensor read_rows(models::WeightSource& source, const std::string& name,
+                     std::vector<int64_t> shape, int64_t first_row, int64_t rows) {
   const formats::TensorView view = source.get(name, shape, "").value();
+  const int64_t row_bytes = static_cast<int64_t>(view.data.size()) / shape[0];
+  shape[0] = rows;
   at::Tensor stored = at::empty(shape, scalar_type(*view.dtype));
-  std::memcpy(stored.data_ptr(), view.data.data(), view.data.size());
+  std::memcpy(stored.data_ptr(), view.data.data() + first_row * row_bytes, rows * row_bytes);
   source.drop(name);
   return stored.to(at::kFloat).set_requires_grad(true);
 }
 
-AutogradLinear read_linear(models::WeightSource& source, const std::string& name, int64_t n,
-                           int64_t k, bool has_bias) {
-  AutogradLinear linear{.weight = read(source, name + ".weight", {n, k}), .bias = {}};
-  if (has_bias) linear.bias = read(source, name + ".bias", {n});
+at::Tensor read(models::WeightSource& source, const std::string& name, std::vector<int64_t> shape) {
+  return read_rows(source, name, shape, 0, shape[0]);
+}
+
+AutogradLinear read_linear(models::WeightSource& source, const std::string& prefix,
+                           const models::WeightPart& part, int64_t k, bool has_bias) {
+  const std::string name = prefix + std::string(part.name);
+  AutogradLinear linear{.weight = read_rows(source, name + ".weight", {part.tensor_rows, k},
+                                            part.first_row, part.rows),
+                        .bias = {}};
+  if (has_bias)
+    linear.bias = read_rows(source, name + ".bias", {part.tensor_rows}, part.first_row, part.rows);
   return linear;
 }
 
@@ -43,7 +55,7 @@ AutogradWeights load_autograd_weights(const formats::ModelConfig& config,
   const models::WeightNames& names = family.names;
   const int64_t hidden = config.hidden_size, inner = config.intermediate_size;
   const int64_t q_size = config.num_q_heads * config.head_dim;
-  const int64_t kv_size = config.num_kv_heads * config.head_dim;
+  const models::LayerParts parts = models::layer_parts(family, config);
   const bool qkv_bias = models::has_qkv_bias(family, config);
   const bool mlp_bias = models::has_mlp_bias(family, config);
 
@@ -52,26 +64,30 @@ AutogradWeights load_autograd_weights(const formats::ModelConfig& config,
   weights.embedding = read(source, std::string(names.embedding), {config.vocab_size, hidden});
   for (int64_t i = 0; i < config.num_layers; ++i) {
     const std::string prefix = std::string(names.layers) + std::to_string(i) + ".";
-    const auto linear = [&](std::string_view name, int64_t n, int64_t k, bool has_bias) {
-      return read_linear(source, prefix + std::string(name), n, k, has_bias);
+    const auto linear = [&](const models::WeightPart& part, int64_t k, bool has_bias) {
+      return read_linear(source, prefix, part, k, has_bias);
     };
     const auto vector = [&](std::string_view name, int64_t n) {
       return read(source, prefix + std::string(name), {n});
     };
     AutogradLayer layer;
     layer.input_norm = vector(names.input_norm, hidden);
-    layer.q = linear(names.q, q_size, hidden, qkv_bias);
-    layer.k = linear(names.k, kv_size, hidden, qkv_bias);
-    layer.v = linear(names.v, kv_size, hidden, qkv_bias);
+    layer.q = linear(parts.q, hidden, qkv_bias);
+    layer.k = linear(parts.k, hidden, qkv_bias);
+    layer.v = linear(parts.v, hidden, qkv_bias);
     if (family.has_qk_norm) {
       layer.q_norm = vector(names.q_norm, config.head_dim);
       layer.k_norm = vector(names.k_norm, config.head_dim);
     }
-    layer.o = linear(names.o, hidden, q_size, models::has_o_bias(family, config));
+    layer.o = linear(parts.o, q_size, models::has_o_bias(family, config));
     layer.post_norm = vector(names.post_norm, hidden);
-    layer.gate = linear(names.gate, inner, hidden, mlp_bias);
-    layer.up = linear(names.up, inner, hidden, mlp_bias);
-    layer.down = linear(names.down, hidden, inner, mlp_bias);
+    layer.gate = linear(parts.gate, hidden, mlp_bias);
+    layer.up = linear(parts.up, hidden, mlp_bias);
+    layer.down = linear(parts.down, inner, mlp_bias);
+    if (models::has_output_norms(family)) {
+      layer.o_norm = vector(names.o_norm, hidden);
+      layer.down_norm = vector(names.down_norm, hidden);
+    }
     if (!config.sliding_window.empty()) layer.window = config.sliding_window[i];
     weights.layers.push_back(std::move(layer));
   }
@@ -83,7 +99,8 @@ AutogradWeights load_autograd_weights(const formats::ModelConfig& config,
 }
 
 AutogradOps::AutogradOps(const AutogradWeights& weights, std::span<const TokenId> tokens)
-    : weights_(weights) {
+    : weights_(weights),
+      interleaved_rotary_(models::find_family(weights.config).has_interleaved_rotary) {
   const int64_t rows = static_cast<int64_t>(tokens.size());
   tokens_ = at::empty({rows}, at::kLong);
   std::copy(tokens.begin(), tokens.end(), tokens_.mutable_data_ptr<int64_t>());
@@ -108,8 +125,14 @@ at::Tensor AutogradOps::heads(const at::Tensor& x, const AutogradLinear& linear,
   at::Tensor y = apply(x, linear).view({x.size(0), count, head_dim}).transpose(0, 1);
   if (norm_weight.defined()) y = rms_norm(y, norm_weight, weights_.config.rms_norm_eps);
   if (!rotate) return y;
+  const at::Tensor rest = y.slice(-1, 2 * half);
+  if (interleaved_rotary_) {
+    const at::Tensor a = y.slice(-1, 0, 2 * half, 2), b = y.slice(-1, 1, 2 * half, 2);
+    return at::cat({at::stack({a * cos_ - b * sin_, b * cos_ + a * sin_}, -1).flatten(-2), rest},
+                   -1);
+  }
   const at::Tensor a = y.slice(-1, 0, half), b = y.slice(-1, half, 2 * half);
-  return at::cat({a * cos_ - b * sin_, b * cos_ + a * sin_, y.slice(-1, 2 * half)}, -1);
+  return at::cat({a * cos_ - b * sin_, b * cos_ + a * sin_, rest}, -1);
 }
 
 AutogradOps::Heads AutogradOps::project_heads(const Activation& x, const Layer& layer, bool) {
@@ -131,8 +154,10 @@ at::Tensor AutogradOps::attend(const Heads& heads, const Layer& layer, bool) {
   return mixed.squeeze(0).transpose(0, 1).reshape({rows, -1});
 }
 
-void AutogradOps::add_linear(Residual& x, const Activation& a, const AutogradLinear& linear) {
-  x = x + apply(a, linear);
+void AutogradOps::add_linear(Residual& x, const Activation& a, const AutogradLinear& linear,
+                             const at::Tensor& norm) {
+  const at::Tensor y = apply(a, linear);
+  x = x + (norm.defined() ? rms_norm(y, norm, weights_.config.rms_norm_eps) : y);
 }
 
 at::Tensor AutogradOps::gated(const Activation& x, const Layer& layer) {

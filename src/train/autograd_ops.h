@@ -24,9 +24,11 @@ struct AutogradLayer {
   AutogradLinear q, k, v;     // [heads * head_dim, hidden]
   at::Tensor q_norm, k_norm;  // [head_dim] or undefined
   AutogradLinear o;           // [hidden, q_heads * head_dim]
+  at::Tensor o_norm;          // [hidden] or undefined
   at::Tensor post_norm;       // [hidden]
   AutogradLinear gate, up;    // [intermediate, hidden]
   AutogradLinear down;        // [hidden, intermediate]
+  at::Tensor down_norm;       // [hidden] or undefined
   int64_t window = 0;
 };
 
@@ -63,7 +65,8 @@ class AutogradOps {
   Heads project_heads(const Activation& x, const Layer& layer, bool narrow);
   Activation attend(const Heads& heads, const Layer& layer, bool narrow);
   Residual narrow(const Residual& x) { return x; }
-  void add_linear(Residual& x, const Activation& a, const AutogradLinear& linear);
+  void add_linear(Residual& x, const Activation& a, const AutogradLinear& linear,
+                  const at::Tensor& norm);
   Activation gated(const Activation& x, const Layer& layer);
   Logits head(const Activation& x);
   bool stopped() const { return false; }
@@ -73,6 +76,7 @@ class AutogradOps {
                    int64_t count, bool rotate);
 
   const AutogradWeights& weights_;
+  bool interleaved_rotary_;
   at::Tensor tokens_;     // [rows] int64
   at::Tensor cos_, sin_;  // [rows, rotary_dim / 2]
 };

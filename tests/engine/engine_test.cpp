@@ -18,7 +18,12 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 EngineOptions options_for(const TinyModel& model) {
-  return {.model = model.folder(), .dtype = "f32", .threads = 2, .chunk = 100, .max_sequences = 8};
+  return {.model = model.folder(),
+          .device = "cpu",
+          .dtype = "f32",
+          .threads = 2,
+          .chunk = 100,
+          .max_sequences = 8};
 }
 
 Request make_request(int64_t length, int64_t max_tokens, uint32_t seed = 1) {
@@ -268,10 +273,11 @@ TEST(Engine, RefusalsOfLoading) {
     EngineOptions options;
   } cases[] = {
       {ErrorCode::kNotFound, "model folder", with([](O& o) { o.model = "/no/such/folder"; })},
-      {ErrorCode::kUnsupported, "--device", with([](O& o) { o.device = "cuda"; })},
+      {ErrorCode::kInvalidArgument, "found \"cuda:x\"", with([](O& o) { o.device = "cuda:x"; })},
+      {ErrorCode::kInvalidArgument, "--gpu-memory", with([](O& o) { o.gpu_memory = 0; })},
       {ErrorCode::kInvalidArgument, "found \"tpu\"", with([](O& o) { o.device = "tpu"; })},
       {ErrorCode::kInvalidArgument, "found \"int3\"", with([](O& o) { o.dtype = "int3"; })},
-      {ErrorCode::kInvalidArgument, "--chunk", with([](O& o) { o.chunk = 0; })},
+      {ErrorCode::kInvalidArgument, "--chunk", with([](O& o) { o.chunk = -1; })},
       {ErrorCode::kInvalidArgument, "--max-sequences", with([](O& o) { o.max_sequences = 0; })},
       {ErrorCode::kInvalidArgument, "--threads", with([](O& o) { o.threads = -1; })},
       {ErrorCode::kResourceExhausted, "lower --context",

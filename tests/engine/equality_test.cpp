@@ -1,187 +1,24 @@
-// Results do not depend on how the work is cut: chunked = whole, batched = alone, shared prefix =
-// cold, fork = copy. Bit-equal in deterministic mode, within 1e-4 in f32 otherwise.
-
-#include <gtest/gtest.h>
-
-#include <random>
-
-#include "engine/test_model.h"
-#include "engine/tiny_model.h"
-#include "oracle_models.h"
+#include "engine/equality_suite.h"
 
 namespace kvasir::engine {
 namespace {
 
-std::vector<TokenId> random_tokens(size_t count, uint32_t seed) {
-  std::mt19937 random(seed);
-  std::vector<TokenId> tokens(count);
-  for (TokenId& token : tokens) token = static_cast<TokenId>(random() % TinyModel::kVocab);
-  return tokens;
-}
-
-struct Mode {
-  DType dtype;
-  bool deterministic;
-  int threads;
-};
-
-class Equality : public testing::TestWithParam<Mode> {
- protected:
-  void SetUp() override {
-    if (GetParam().dtype == DType::kBF16 && !GetParam().deterministic)
-      GTEST_SKIP() << "bf16 promises equality in deterministic mode only";
-    model_ = std::make_unique<TestModel>(tiny_.folder(), GetParam().dtype, 96, GetParam().threads);
-  }
-  std::vector<float> run(kv::SequenceId sequence, std::span<const TokenId> tokens) {
-    return model_->run(sequence, tokens, GetParam().deterministic);
-  }
-  // All rows' logits, computed in one piece.
-  std::vector<float> whole(std::span<const TokenId> tokens) {
-    const auto sequence = model_->open();
-    std::vector<float> logits = run(sequence, tokens);
-    model_->kv->release(sequence, false);
-    return logits;
-  }
-  void expect_equal(std::span<const float> a, std::span<const float> b, const std::string& what) {
-    ASSERT_EQ(a.size(), b.size()) << what;
-    if (GetParam().deterministic)
-      EXPECT_EQ(std::memcmp(a.data(), b.data(), a.size_bytes()), 0)
-          << what << ", largest difference " << oracle::largest_difference(a, b);
-    else
-      EXPECT_LE(oracle::largest_difference(a, b), 1e-4f) << what;
-  }
-
-  TinyModel tiny_;
-  std::unique_ptr<TestModel> model_;
-};
-
-TEST_P(Equality, ChunkedIsWhole) {
-  const std::vector<TokenId> tokens = random_tokens(300, 1);
-  const std::vector<float> expected = whole(tokens);
-  for (const int64_t chunk : {1, 7, 63, 64, 65, 128, 299}) {
-    const auto sequence = model_->open();
-    std::vector<float> logits;
-    for (int64_t first = 0; first < 300; first += chunk) {
-      const auto piece = std::span(tokens).subspan(first, std::min<int64_t>(chunk, 300 - first));
-      const std::vector<float> rows = run(sequence, piece);
-      logits.insert(logits.end(), rows.begin(), rows.end());
-    }
-    expect_equal(logits, expected, "chunks of " + std::to_string(chunk));
-    model_->kv->release(sequence, false);
-  }
-}
-
-TEST_P(Equality, BatchedIsAlone) {
-  // Prefill chunks and decode tokens of four sequences in one step.
-  const std::vector<std::vector<TokenId>> before = {random_tokens(100, 2), random_tokens(1, 3),
-                                                    random_tokens(64, 4), random_tokens(130, 5)};
-  const std::vector<std::vector<TokenId>> next = {random_tokens(1, 6), random_tokens(77, 7),
-                                                  random_tokens(1, 8), random_tokens(128, 9)};
-  std::vector<kv::SequenceId> sequences;
-  Step step;
-  step.deterministic = GetParam().deterministic;
-  for (size_t i = 0; i < before.size(); ++i) {
-    sequences.push_back(model_->open());
-    run(sequences[i], before[i]);
-    model_->kv->reserve(sequences[i], before[i].size() + next[i].size()).value();
-  }
-  for (size_t i = 0; i < before.size(); ++i) {
-    StepSpan span{.tokens = next[i],
-                  .first_position = static_cast<int64_t>(before[i].size()),
-                  .page_tables = {},
-                  .rope_length = static_cast<int64_t>(before[i].size() + next[i].size()),
-                  .is_prefill = next[i].size() > 1,
-                  .logits = StepSpan::Logits::kLast};
-    for (int layer = 0; layer < model_->kv->geometry().layers; ++layer)
-      span.page_tables.push_back(model_->kv->page_table(sequences[i], layer).data());
-    step.spans.push_back(span);
-  }
-  const StepResult result = model_->executor->run(step).value();
-  std::vector<std::vector<float>> batched;
-  for (const SpanResult& span : result.spans)
-    batched.emplace_back(span.logits.begin(), span.logits.end());
-  for (const auto sequence : sequences) model_->kv->release(sequence, false);
-  for (size_t i = 0; i < before.size(); ++i) {
-    std::vector<TokenId> all = before[i];
-    all.insert(all.end(), next[i].begin(), next[i].end());
-    const std::vector<float> alone = whole(all);
-    expect_equal(batched[i], std::span(alone).last(TinyModel::kVocab),
-                 "sequence " + std::to_string(i));
-  }
-}
-
-TEST_P(Equality, SharedPrefixIsCold) {
-  const std::vector<TokenId> document = random_tokens(200, 10);
-  constexpr kv::Domain kDomain = 1000;
-  auto first = model_->kv->open(kDomain, document);
-  run(first, document);
-  model_->kv->release(first, true);
-  for (const uint32_t question : {11u, 12u, 13u}) {
-    std::vector<TokenId> prompt = document;
-    const std::vector<TokenId> asked = random_tokens(30, question);
-    prompt.insert(prompt.end(), asked.begin(), asked.end());
-    const auto sequence = model_->kv->open(kDomain, prompt);
-    const int64_t cached = model_->kv->length(sequence);
-    EXPECT_EQ(cached, 200);
-    const std::vector<float> logits = run(sequence, std::span(prompt).subspan(cached));
-    model_->kv->release(sequence, true);
-    const std::vector<float> cold = whole(prompt);
-    expect_equal(logits, std::span(cold).last(logits.size()),
-                 "question " + std::to_string(question));
-  }
-}
-
-TEST_P(Equality, ForkIsCopy) {
-  const std::vector<TokenId> prompt = random_tokens(90, 20);
-  const auto parent = model_->open();
-  run(parent, prompt);
-  const auto child = model_->kv->fork(parent).value();
-  const std::vector<TokenId> left = random_tokens(50, 21), right = random_tokens(50, 22);
-  // Interleaved, token by token, so that each would see the other's writes.
-  std::vector<float> left_logits, right_logits;
-  for (size_t i = 0; i < left.size(); ++i) {
-    left_logits = run(parent, std::span(left).subspan(i, 1));
-    right_logits = run(child, std::span(right).subspan(i, 1));
-  }
-  for (const auto& [tail, logits] :
-       {std::pair(left, left_logits), std::pair(right, right_logits)}) {
-    std::vector<TokenId> all = prompt;
-    all.insert(all.end(), tail.begin(), tail.end());
-    const std::vector<float> expected = whole(all);
-    expect_equal(logits, std::span(expected).last(TinyModel::kVocab), "fork");
-  }
-}
-
-TEST_P(Equality, CancelledStepRunsAgain) {
-  const std::vector<TokenId> tokens = random_tokens(300, 30);
-  const std::vector<float> expected = whole(tokens);
-  const auto sequence = model_->open();
-  model_->kv->reserve(sequence, 300).value();
-  CancelToken cancel;
-  cancel.cancel();
-  StepSpan span{.tokens = tokens,
-                .first_position = 0,
-                .page_tables = {},
-                .rope_length = 300,
-                .is_prefill = true,
-                .logits = StepSpan::Logits::kAll};
-  for (int layer = 0; layer < model_->kv->geometry().layers; ++layer)
-    span.page_tables.push_back(model_->kv->page_table(sequence, layer).data());
-  const auto stopped = model_->executor->run(
-      {.spans = {span}, .deterministic = GetParam().deterministic, .cancel = &cancel});
-  ASSERT_FALSE(stopped.ok());
-  EXPECT_EQ(stopped.error().code(), ErrorCode::kCancelled);
-  expect_equal(run(sequence, tokens), expected, "after a cancelled step");
+// bf16 promises equality in deterministic mode only.
+Mode on_cpu(DType dtype, bool deterministic, int threads) {
+  return {.name = std::string(dtype_name(dtype)) + (deterministic ? "_deterministic_" : "_") +
+                  std::to_string(threads),
+          .make =
+              [=](const std::filesystem::path& folder) {
+                return std::make_unique<TestModel>(folder, dtype, 96, threads);
+              },
+          .deterministic = deterministic};
 }
 
 INSTANTIATE_TEST_SUITE_P(Modes, Equality,
-                         testing::Values(Mode{DType::kF32, false, 2}, Mode{DType::kF32, true, 1},
-                                         Mode{DType::kF32, true, 3}, Mode{DType::kBF16, true, 2}),
-                         [](const auto& info) {
-                           return std::string(dtype_name(info.param.dtype)) +
-                                  (info.param.deterministic ? "_deterministic_" : "_") +
-                                  std::to_string(info.param.threads);
-                         });
+                         testing::Values(on_cpu(DType::kF32, false, 2),
+                                         on_cpu(DType::kF32, true, 1), on_cpu(DType::kF32, true, 3),
+                                         on_cpu(DType::kBF16, true, 2)),
+                         mode_name);
 
 }  // namespace
 }  // namespace kvasir::engine

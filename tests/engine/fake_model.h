@@ -39,6 +39,15 @@ inline uint64_t next_history(uint64_t history, TokenId token, int64_t rope_lengt
                   static_cast<uint64_t>(rope_length) * 0x100000001ull);
 }
 
+// What a token is rotated under, for a sequence of `length`: 0 up to where the scaling sets in.
+struct Rope {
+  int64_t dynamic_from = 0, long_from = 0;  // LoopOptions' dynamic_rope_from and long_rope_from
+  int64_t of(int64_t length) const {
+    if (long_from > 0 && length > long_from) return long_from;
+    return dynamic_from > 0 && length > dynamic_from ? length : 0;
+  }
+};
+
 inline std::vector<float> logits_after(uint64_t history) {
   std::vector<float> logits(kVocab);
   for (int64_t i = 0; i < kVocab; ++i)
@@ -68,7 +77,6 @@ class FakeExecutor final : public Executor {
     }
     StepResult result;
     logits_.clear();
-    logits_.reserve(step.spans.size());
     int64_t rows = 0;
     for (const StepSpan& span : step.spans) {
       rows += std::ssize(span.tokens);
@@ -84,27 +92,38 @@ class FakeExecutor final : public Executor {
     return result;
   }
 
+  std::vector<Result<SampleResult>> sample(std::span<const Draw> draws) override {
+    if (std::exchange(throws_in_sample, false))
+      throw std::runtime_error("the executor has thrown while sampling");
+    draws_of_step.push_back(std::ssize(draws));
+    std::vector<Result<SampleResult>> results;
+    for (const Draw& draw : draws) {
+      results.push_back(draw.sampler->sample(logits(draw.span), draw.position, draw.top));
+    }
+    return results;
+  }
+  std::span<const float> logits(size_t span) override { return logits_.at(span); }
+
   int64_t positions = 1000;
   int64_t step_tokens = 64;
-  int64_t dynamic_rope_from = 0;
+  Rope rope;
   uint64_t scored_per_pair = 1;
   std::function<void(const Step&)> on_run;
   std::optional<Error> next_error;
   bool throws = false;
-  bool breaks_logits = false;
+  bool throws_in_sample = false;
+  std::optional<size_t> broken_span;  // whose logits are no numbers
 
   int64_t steps = 0;
   int64_t tokens_run = 0;
-  std::vector<StepSpan> last;  // page tables and tokens may have gone
+  std::vector<int64_t> draws_of_step;  // of the steps that had any
+  std::vector<StepSpan> last;          // page tables and tokens may have gone
 
  private:
   uint64_t& row(const StepSpan& span, int layer, int plane, int64_t position) const {
     const uint32_t page = span.page_tables[layer][position / kv::kBlockTokens];
     return reinterpret_cast<uint64_t*>(
         pages_.page(page))[plane * kv::kBlockTokens + position % kv::kBlockTokens];
-  }
-  int64_t rope(int64_t length) const {
-    return dynamic_rope_from > 0 && length > dynamic_rope_from ? length : 0;
   }
 
   SpanResult run(const StepSpan& span) {
@@ -114,19 +133,19 @@ class FakeExecutor final : public Executor {
     const uint64_t before = first == 0 ? kStart : row(span, 0, 0, first - 1);
     uint64_t history = before;
     for (int64_t i = 0; i < count; ++i) {
-      history = next_history(history, span.tokens[i], rope(span.rope_length));
+      history = next_history(history, span.tokens[i], rope.of(span.rope_length));
       for (int layer = 0; layer < kLayers; ++layer) {
         row(span, layer, 0, first + i) = history + layer;
         row(span, layer, 1, first + i) =
-            (static_cast<uint64_t>(rope(span.rope_length)) << 32) | span.tokens[i];
+            (static_cast<uint64_t>(rope.of(span.rope_length)) << 32) | span.tokens[i];
       }
     }
     check_prefix(span, first);
     SpanResult result;
+    logits_.emplace_back();
     if (span.logits != StepSpan::Logits::kNone) {
-      logits_.push_back(logits_after(history));
-      if (breaks_logits) logits_.back()[3] = NAN;
-      result.logits = logits_.back();
+      logits_.back() = logits_after(history);
+      if (broken_span == logits_.size() - 1) logits_.back()[3] = NAN;
     }
     result.causal_pairs = count * first + count * (count + 1) / 2;
     result.scored_pairs = scored_per_pair * result.causal_pairs;
@@ -189,18 +208,19 @@ struct Expected {
 };
 
 inline Expected expected_answer(const Request& request, int sample, int64_t positions,
-                                std::vector<TokenId> end_tokens = {kEnd},
-                                int64_t dynamic_rope_from = 0) {
-  const auto rope = [&](int64_t length) {
-    return dynamic_rope_from > 0 && length > dynamic_rope_from ? length : 0;
-  };
+                                std::vector<TokenId> end_tokens = {kEnd}, const Rope& rope = {}) {
   if (request.ignore_end_tokens) end_tokens.clear();
   end_tokens.insert(end_tokens.end(), request.stop_tokens.begin(), request.stop_tokens.end());
   Sampler sampler(request.sampling, sample, kVocab);
   sampler.add_prompt(request.prompt);
-  uint64_t history = kStart;
-  int64_t length = std::ssize(request.prompt);
-  for (const TokenId token : request.prompt) history = next_history(history, token, rope(length));
+  std::vector<TokenId> sequence = request.prompt;
+  int64_t length = std::ssize(sequence);
+  const auto whole_history = [&] {
+    uint64_t history = kStart;
+    for (const TokenId token : sequence) history = next_history(history, token, rope.of(length));
+    return history;
+  };
+  uint64_t history = whole_history();
   Expected expected;
   std::string all;
   FakeDetokenizer detokenizer;
@@ -231,7 +251,9 @@ inline Expected expected_answer(const Request& request, int sample, int64_t posi
       return expected;
     }
     if (std::ssize(expected.tokens) >= request.max_tokens || length > positions) break;
-    history = next_history(history, token, rope(length));
+    sequence.push_back(token);
+    history = length - 1 == rope.long_from ? whole_history()
+                                           : next_history(history, token, rope.of(length));
   }
   all += detokenizer.finish();
   if (find_stop()) expected.reason = FinishReason::kStop;

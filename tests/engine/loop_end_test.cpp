@@ -279,17 +279,44 @@ TEST(LoopEnd, ExceptionsDoNotLeaveTheLoop) {
   EXPECT_EQ(harness.heard(id).end().error->message(), "the executor has thrown");
 
   id = harness.submit(endless(numbered_tokens(20, 1), 10));
-  harness.executor.breaks_logits = true;
+  harness.executor.throws_in_sample = true;
   harness.run();
-  harness.executor.breaks_logits = false;
   EXPECT_EQ(harness.heard(id).end().finish_reason, FinishReason::kError);
-  EXPECT_NE(harness.heard(id).end().error->message().find("not finite"), std::string::npos);
+  EXPECT_EQ(harness.heard(id).end().error->message(), "the executor has thrown while sampling");
 
   id = harness.submit(endless(numbered_tokens(20, 1), 10));
   harness.run();
   harness.expect_answer(id);
   harness.end_loop();
   harness.expect_no_leak();
+}
+
+// Of a step that ends three prompts the one in the middle has broken logits: its request ends, with
+// all of its samples, and the others go on.
+TEST(LoopEnd, BrokenLogitsEndTheirRequestAlone) {
+  for (const int samples : {1, 3}) {
+    Harness harness;
+    const RequestId first = harness.submit(endless(numbered_tokens(20, 1), 10));
+    Request request = endless(numbered_tokens(20, 2), 10);
+    request.samples = samples;
+    const RequestId broken = harness.submit(request);
+    const RequestId last = harness.submit(endless(numbered_tokens(20, 3), 10));
+    harness.executor.broken_span = 1;
+    harness.step();
+    harness.executor.broken_span.reset();
+    ASSERT_EQ(harness.executor.last.size(), 3u);
+    harness.run();
+    for (int i = 0; i < samples; ++i) {
+      const Event& end = harness.heard(broken).end(i);
+      EXPECT_EQ(end.finish_reason, FinishReason::kError);
+      EXPECT_NE(end.error->message().find("not finite"), std::string::npos);
+      EXPECT_EQ(end.usage.completion_tokens, 0);
+    }
+    harness.expect_answer(first);
+    harness.expect_answer(last);
+    harness.end_loop();
+    harness.expect_no_leak();
+  }
 }
 
 class ThrowingDetokenizer final : public Detokenizer {

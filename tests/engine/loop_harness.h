@@ -70,12 +70,15 @@ class Harness {
   // Options and the executor's sizes are set before the first call.
   Loop& loop() {
     if (!loop_) {
-      executor.dynamic_rope_from = options.dynamic_rope_from;
+      executor.rope = rope();
       loop_ = std::make_unique<Loop>(executor, kv, options);
     }
     return *loop_;
   }
   void end_loop() { loop_.reset(); }
+  Rope rope() const {
+    return {.dynamic_from = options.dynamic_rope_from, .long_from = options.long_rope_from};
+  }
 
   // The id; events are heard from then on.
   RequestId submit(const Request& request) {
@@ -110,8 +113,8 @@ class Harness {
     ASSERT_EQ(std::ssize(got.samples), request.samples);
     for (const auto& [index, sample] : got.samples) {
       SCOPED_TRACE("sample " + std::to_string(index));
-      const Expected expected = expected_answer(request, index, positions(), options.end_tokens,
-                                                options.dynamic_rope_from);
+      const Expected expected =
+          expected_answer(request, index, positions(), options.end_tokens, rope());
       EXPECT_EQ(sample.tokens, expected.tokens);
       EXPECT_EQ(sample.text, expected.text);
       ASSERT_TRUE(sample.end);

@@ -239,5 +239,73 @@ TEST(LoopKv, DynamicRotaryScalingIsKeptByWhoIsSetAside) {
   EXPECT_GT(harness.executor.tokens_run, 90 + 130 + 170 + 3 * 129) << "something was set aside";
 }
 
+TEST(LoopKv, LongRopeKeepsShorterAndLongerPromptsApart) {
+  Harness harness;
+  harness.options.long_rope_from = 100;
+  const std::vector<TokenId> text = numbered_tokens(300, 1);
+  const auto ask = [&](int64_t length) {
+    const RequestId id =
+        harness.submit(endless(std::vector<TokenId>(text.begin(), text.begin() + length), 1));
+    harness.run();
+    harness.expect_answer(id);
+    return harness.heard(id).end().usage.cached_tokens;
+  };
+  EXPECT_EQ(ask(80), 0);
+  EXPECT_EQ(ask(90), 80) << "short ones share";
+  EXPECT_EQ(ask(200), 0) << "another kind";
+  EXPECT_EQ(ask(210), 200) << "long ones share, whatever their length";
+  EXPECT_EQ(ask(101), 100);
+  EXPECT_EQ(ask(100), 90);
+}
+
+TEST(LoopKv, LongRopeComputesAgainWhatOutgrowsIt) {
+  Harness harness;
+  harness.options.long_rope_from = 100;
+  const Request request = endless(numbered_tokens(90, 1), 30);
+  const RequestId id = harness.submit(request);
+  harness.run();
+  harness.expect_answer(id);
+  // Ten tokens of the answer fit; the eleventh is the last of 101 computed anew, 18 follow.
+  EXPECT_EQ(harness.executor.tokens_run, 90 + 10 + 101 + 18);
+  EXPECT_EQ(harness.heard(id).end().usage.cached_tokens, 0);
+
+  Request next = request;
+  const std::vector<TokenId> answer = harness.heard(id).samples.at(0).tokens;
+  next.prompt.insert(next.prompt.end(), answer.begin(), answer.end());
+  const RequestId follow_up = harness.submit(next);
+  harness.run();
+  harness.expect_answer(follow_up);
+  EXPECT_EQ(harness.heard(follow_up).end().usage.cached_tokens, 119) << "the new KV is shared";
+  const RequestId again = harness.submit(request);
+  harness.run();
+  harness.expect_answer(again);
+  EXPECT_EQ(harness.heard(again).end().usage.cached_tokens, 89) << "and the old KV is, too";
+}
+
+TEST(LoopKv, LongRopeComputesASharedPromptAgainOnce) {
+  Harness harness;
+  harness.options.long_rope_from = 100;
+  Request request = endless(numbered_tokens(90, 1), 30);
+  request.samples = 4;
+  request.sampling.temperature = 1;
+  const RequestId id = harness.submit(request);
+  harness.run();
+  harness.expect_answer(id);
+  EXPECT_EQ(harness.executor.tokens_run, 90 + 90 + 4 * (10 + 11 + 18));
+}
+
+TEST(LoopKv, LongRopeIsKeptByWhoIsSetAside) {
+  Harness harness(7);
+  harness.options.long_rope_from = 120;
+  std::vector<RequestId> ids;
+  for (int i = 0; i < 3; ++i)
+    ids.push_back(harness.submit(endless(numbered_tokens(90 + 40 * i, i), 130)));
+  harness.run();
+  for (const RequestId id : ids) harness.expect_answer(id);
+  harness.expect_no_leak();
+  EXPECT_GT(harness.executor.tokens_run, 90 + 130 + 170 + 3 * 129 + 121)
+      << "something was set aside";
+}
+
 }  // namespace
 }  // namespace kvasir::engine

@@ -23,7 +23,10 @@ class Schedule {
     options.chunk_tokens = pick(1, 90);
     options.step_tokens = pick(1, 90);
     options.max_sequences = pick(1, 7);
-    options.dynamic_rope_from = chance(4) ? pick(20, 150) : 0;
+    if (chance(4))
+      options.dynamic_rope_from = pick(20, 150);
+    else if (chance(4))
+      options.long_rope_from = pick(20, 150);
     harness_.executor.step_tokens = 90;
     harness_.executor.positions = pick(30, 400);
     for (int i = 0; i < 3; ++i) documents_.push_back(fake::random_tokens(random_, pick(1, 150)));
@@ -113,9 +116,8 @@ class Schedule {
     for (const auto& [sample, got] : heard.samples) {
       SCOPED_TRACE("request " + std::to_string(id) + ", sample " + std::to_string(sample));
       ASSERT_TRUE(got.end);
-      const Expected expected =
-          fake::expected_answer(requests_[index], sample, harness_.positions(), {fake::kEnd},
-                                harness_.options.dynamic_rope_from);
+      const Expected expected = fake::expected_answer(
+          requests_[index], sample, harness_.positions(), {fake::kEnd}, harness_.rope());
       const FinishReason reason = got.end->finish_reason;
       if (reason == FinishReason::kStop || reason == FinishReason::kLength) {
         EXPECT_EQ(got.tokens, expected.tokens);

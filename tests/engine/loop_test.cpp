@@ -121,6 +121,7 @@ TEST(Loop, PromptOfSeveralSamplesRunsOnce) {
   harness.expect_answer(id);
   // The last token of an answer is not run.
   EXPECT_EQ(harness.executor.tokens_run, 100 + 5 * 9);
+  EXPECT_EQ(harness.executor.draws_of_step, std::vector<int64_t>(10, 5)) << "all at once";
   std::set<std::vector<TokenId>> answers;
   for (int i = 0; i < 5; ++i) answers.insert(harness.heard(id).at(i).tokens);
   EXPECT_EQ(answers.size(), 5u) << "samples draw their own numbers";

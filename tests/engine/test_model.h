@@ -1,5 +1,5 @@
 #pragma once
-// A model folder with executor and KV manager for tests, and runs over it chunk by chunk.
+// A model with executor and KV manager for tests, and runs over it chunk by chunk.
 
 #include <filesystem>
 #include <memory>
@@ -13,27 +13,24 @@
 
 namespace kvasir::engine {
 
-class TestModel {
+// On whatever device the executor is for.
+class ModelRunner {
  public:
-  TestModel(const std::filesystem::path& folder, DType dtype, int64_t blocks = 64, int threads = 2,
-            Isa isa = best_isa())
-      : pool(threads), config(formats::load_model_config(folder).value()) {
-    weights = models::load_cpu_weights(
-        {.pool = pool}, config,
-        std::make_shared<models::FileWeights>(formats::WeightFiles::open(folder).value()),
-        {.dtype = dtype, .isa = isa, .on_progress = nullptr});
-    kv = std::make_unique<kv::KvManager>(
-        kv::KvGeometry{.layers = static_cast<int>(config.num_layers),
-                       .dtype = dtype,
-                       .kv_heads = static_cast<int>(config.num_kv_heads),
-                       .head_dim = static_cast<int>(config.head_dim)},
-        blocks);
-    executor = std::make_unique<CpuExecutor>(
-        pool, weights, kv->page_pool(),
-        models::CpuScratchOptions{.max_rows = 512,
-                                  .max_logit_rows = 512,
-                                  .max_spans = 64,
-                                  .max_length = model_max_length(config)});
+  ModelRunner(const std::filesystem::path& folder, int threads)
+      : pool(threads), config(formats::load_model_config(folder).value()) {}
+  virtual ~ModelRunner() = default;
+
+  kv::KvGeometry geometry(DType dtype) const {
+    return {.layers = static_cast<int>(config.num_layers),
+            .dtype = dtype,
+            .kv_heads = static_cast<int>(config.num_kv_heads),
+            .head_dim = static_cast<int>(config.head_dim)};
+  }
+  models::CpuScratchOptions scratch() const {
+    return {.max_rows = 512,
+            .max_logit_rows = 512,
+            .max_spans = 64,
+            .max_length = model_max_length(config)};
   }
 
   // Runs the next tokens of a sequence and commits them; logits of every row: [tokens, vocab].
@@ -50,22 +47,39 @@ class TestModel {
                   .logits = StepSpan::Logits::kAll};
     for (int layer = 0; layer < kv->geometry().layers; ++layer)
       span.page_tables.push_back(kv->page_table(sequence, layer).data());
-    const StepResult result =
-        executor->run({.spans = {span}, .deterministic = deterministic, .cancel = nullptr}).value();
+    executor->run({.spans = {span}, .deterministic = deterministic, .cancel = nullptr}).value();
     kv->commit(sequence, tokens);
-    return {result.spans[0].logits.begin(), result.spans[0].logits.end()};
+    const std::span<const float> logits = executor->logits(0);
+    return {logits.begin(), logits.end()};
   }
 
   kv::SequenceId open() { return kv->open(next_domain_++, std::vector<TokenId>{0}); }
 
   ThreadPool pool;
   formats::ModelConfig config;
-  models::CpuWeights weights;
   std::unique_ptr<kv::KvManager> kv;
-  std::unique_ptr<CpuExecutor> executor;
+  std::unique_ptr<Executor> executor;
 
  private:
   kv::Domain next_domain_ = 1;  // every sequence its own: nothing is shared unless a test wants it
+};
+
+// On the CPU.
+class TestModel : public ModelRunner {
+ public:
+  TestModel(const std::filesystem::path& folder, DType dtype, int64_t blocks = 64, int threads = 2,
+            Isa isa = best_isa())
+      : ModelRunner(folder, threads) {
+    weights = models::load_cpu_weights(
+        {.pool = pool}, config,
+        std::make_shared<models::FileWeights>(formats::WeightFiles::open(folder).value()),
+        {.dtype = dtype, .isa = isa, .on_progress = nullptr});
+    kv = std::make_unique<kv::KvManager>(geometry(dtype), blocks);
+    executor = std::make_unique<CpuExecutor>(pool, weights, kv->page_pool(), scratch());
+  }
+  ~TestModel() override { executor.reset(); }  // before its weights
+
+  models::CpuWeights weights;
 };
 
 }  // namespace kvasir::engine

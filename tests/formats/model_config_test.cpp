@@ -139,6 +139,83 @@ TEST(ModelConfig, GivesQwen3ItsHeads) {
   EXPECT_EQ(parsed(llama({{"model_type", "qwen3"}, {"head_dim", 32}})).head_dim, 32);
 }
 
+TEST(ModelConfig, ReadsMistralsWindow) {
+  const Json mistral = llama({{"architectures", {"MistralForCausalLM"}},
+                              {"model_type", "mistral"},
+                              {"num_key_value_heads", 2}});
+  EXPECT_EQ(parsed(mistral).sliding_window, std::vector<int64_t>(4, 4096)) << "its default";
+  EXPECT_EQ(parsed(mistral).max_positions, 131072);
+  Json other = mistral;
+  other["sliding_window"] = 32;
+  EXPECT_EQ(parsed(other).sliding_window, std::vector<int64_t>(4, 32));
+  other["layer_types"] = {"sliding_attention", "full_attention", "full_attention",
+                          "sliding_attention"};
+  EXPECT_EQ(parsed(other).sliding_window, std::vector<int64_t>(4, 32)) << "every layer slides";
+  other["sliding_window"] = nullptr;
+  EXPECT_TRUE(parsed(other).sliding_window.empty());
+}
+
+TEST(ModelConfig, ReadsMistralsHeads) {
+  Json mistral = llama({{"model_type", "mistral"}, {"num_attention_heads", 16}});
+  mistral.erase("num_key_value_heads");
+  EXPECT_EQ(parsed(mistral).num_kv_heads, 8);
+  EXPECT_EQ(parsed(mistral).head_dim, 4);
+  mistral["head_dim"] = nullptr;
+  mistral["num_key_value_heads"] = nullptr;
+  EXPECT_EQ(parsed(mistral).num_kv_heads, 16);
+  EXPECT_EQ(parsed(mistral).head_dim, 4);
+  mistral["head_dim"] = 32;
+  EXPECT_EQ(parsed(mistral).head_dim, 32) << "as Mistral Nemo has it";
+}
+
+TEST(ModelConfig, ReadsLongRope) {
+  const Json factors = {1, 1.5, 2, 2.5}, longer = {4, 5, 6, 64};
+  Json phi = llama({{"architectures", {"Phi3ForCausalLM"}},
+                    {"model_type", "phi3"},
+                    {"max_position_embeddings", 131072},
+                    {"partial_rotary_factor", 0.5},
+                    {"rope_scaling", {{"short_factor", factors}, {"long_factor", longer}}}});
+  // "su" and "yarn" are what the first files called it.
+  for (const char* type : {"su", "yarn", "longrope"}) {
+    phi["rope_scaling"]["type"] = type;
+    const RopeConfig rope = parsed(phi).rope;
+    EXPECT_EQ(rope.scaling, RopeScaling::kLongRope) << type;
+    EXPECT_EQ(rope.short_factor, (std::vector<double>{1, 1.5, 2, 2.5}));
+    EXPECT_EQ(rope.long_factor, (std::vector<double>{4, 5, 6, 64}));
+    EXPECT_EQ(rope.original_max_positions, 4096) << "Phi-3's default";
+    EXPECT_EQ(rope.factor, 32) << "the ratio of the lengths";
+    EXPECT_EQ(rope.partial_rotary_factor, 0.5);
+    EXPECT_FALSE(rope.attention_factor);
+  }
+  EXPECT_TRUE(parsed(phi).sliding_window.empty());
+  EXPECT_EQ(parsed(phi).rms_norm_eps, 1e-5);
+  phi["original_max_position_embeddings"] = 8192;
+  phi["rope_scaling"]["original_max_position_embeddings"] = 77;
+  phi["rope_scaling"]["attention_factor"] = 1.25;
+  phi["sliding_window"] = 2047;
+  EXPECT_EQ(parsed(phi).rope.original_max_positions, 8192) << "the outer key wins";
+  EXPECT_EQ(parsed(phi).rope.attention_factor, 1.25);
+  EXPECT_EQ(parsed(phi).sliding_window, std::vector<int64_t>(4, 2047));
+}
+
+TEST(ModelConfig, ReadsGlmsDefaults) {
+  for (const char* type : {"glm", "glm4"}) {
+    Json glm = llama({{"model_type", type}, {"sliding_window", 32}});
+    glm.erase("num_key_value_heads");
+    const ModelConfig config = parsed(glm);
+    EXPECT_EQ(config.head_dim, 128);
+    EXPECT_EQ(config.num_kv_heads, 2);
+    EXPECT_EQ(config.rms_norm_eps, 1.5625e-7);
+    EXPECT_EQ(config.rope.partial_rotary_factor, 0.5);
+    EXPECT_TRUE(config.attention_bias);
+    EXPECT_TRUE(config.sliding_window.empty());
+    glm["attention_bias"] = false;
+    glm["rope_parameters"] = {{"rope_type", "default"}, {"partial_rotary_factor", 0.25}};
+    EXPECT_EQ(parsed(glm).rope.partial_rotary_factor, 0.25);
+    EXPECT_FALSE(parsed(glm).attention_bias);
+  }
+}
+
 TEST(ModelConfig, NullsCountAsAbsent) {
   const std::string text =
       R"({"model_type":"llama","hidden_size":64,"intermediate_size":128,"num_hidden_layers":2,)"
@@ -186,15 +263,32 @@ TEST(ModelConfig, ErrorsNameKeyExpectedAndFound) {
         {"sliding_window", 8},
         {"use_sliding_window", true},
         {"layer_types", {"full_attention"}}},
-       "c: layer_types: expected a list of 4 names, found [\"full_attention\"]"}};
+       "c: layer_types: expected a list of 4 names, found [\"full_attention\"]"},
+      {{{"partial_rotary_factor", 0.3}, {"head_dim", 10}},
+       "c: partial_rotary_factor: expected an even number of elements that rotate, found 3"},
+      {{{"rope_scaling", {{"rope_type", "longrope"}, {"short_factor", {1, 2}}}}},
+       "c: rope_scaling: short_factor: expected a list of 8 numbers from 1e-06 to 1e+06, "
+       "found a list of 2"},
+      {{{"rope_scaling", {{"rope_type", "longrope"}, {"short_factor", 3}}}},
+       "c: rope_scaling: short_factor: expected a list of 8 numbers from 1e-06 to 1e+06, found 3"},
+      {{{"head_dim", 4},
+        {"rope_scaling",
+         {{"rope_type", "longrope"}, {"short_factor", {1, 2}}, {"long_factor", {1, "x"}}}}},
+       "c: rope_scaling: long_factor: expected a list of 2 numbers from 1e-06 to 1e+06, "
+       "found \"x\""},
+      {{{"head_dim", 4}, {"rope_scaling", {{"rope_type", "longrope"}, {"short_factor", {1, 0}}}}},
+       "c: rope_scaling: short_factor: expected a list of 2 numbers from 1e-06 to 1e+06, found 0"},
+      {{{"head_dim", 4}, {"rope_scaling", {{"rope_type", "longrope"}, {"short_factor", {1, 1}}}}},
+       "c: rope_scaling: long_factor: expected a list of 2 numbers from 1e-06 to 1e+06, "
+       "found nothing"}};
   for (const auto& [changes, message] : cases) EXPECT_EQ(refusal(llama(changes)), message);
 }
 
 TEST(ModelConfig, RefusesWhatItDoesNotKnow) {
-  EXPECT_EQ(
-      refusal(llama({{"rope_scaling", {{"rope_type", "longrope"}}}}), ErrorCode::kUnsupported),
-      "c: rope_scaling: expected rotary scaling default, linear, dynamic, llama3 or yarn, "
-      "found \"longrope\"");
+  EXPECT_EQ(refusal(llama({{"rope_scaling", {{"rope_type", "su"}}}}), ErrorCode::kUnsupported),
+            "c: rope_scaling: expected rotary scaling default, linear, dynamic, llama3, yarn or "
+            "longrope, "
+            "found \"su\"");
   EXPECT_NE(refusal(llama({{"rope_parameters", {{"full_attention", {{"rope_theta", 1.0}}}}}}),
                     ErrorCode::kUnsupported)
                 .find("parameters per layer type (\"full_attention\") are not supported"),

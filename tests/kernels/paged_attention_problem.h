@@ -31,7 +31,12 @@ struct AttentionShape {
   int64_t q_row_gap = 0;       // elements between rows of q beyond the dense stride
   int64_t page_gap_bytes = 0;  // between pages
   float query_scale = 1;       // larger: peaked weights and maxima that rise often
-  float key_growth = 0;        // of the keys' size a position: maxima that rise without end
+  float query_mean = 0;        // with key_mean: where the scores lie
+  float key_scale = 1;         // 0: every key is the same
+  float key_mean = 0;
+  int64_t spare_pages = 0;  // in the pool, of no sequence
+  int64_t out_row_gap = 0;  // as q_row_gap, of out; only where the op has a stride of out
+  float key_growth = 0;     // of the keys' size a position: maxima that rise without end
   uint32_t seed = 1;
 };
 
@@ -60,9 +65,11 @@ struct AttentionResult {
 
 class AttentionProblem {
  public:
-  AttentionProblem(const AttentionShape& shape, DType dtype) : shape_(shape), dtype_(dtype) {
+  // `values`: what the values can be told apart in, where that is less than `dtype` holds.
+  AttentionProblem(const AttentionShape& shape, DType dtype, DType values = DType::kF32)
+      : shape_(shape), dtype_(dtype), values_(values) {
     std::mt19937 random(shape.seed);
-    int64_t pages = 0;
+    int64_t pages = shape.spare_pages;
     for (const SpanShape& span : shape.spans) {
       first_rows_.push_back(rows_);
       rows_ += span.rows;
@@ -75,7 +82,8 @@ class AttentionProblem {
     const int64_t q_elements =
         rows_ == 0 ? 0 : (rows_ - 1) * q_stride_ + int64_t{shape.q_heads} * shape.head_dim;
     q_ = aligned_bytes(static_cast<size_t>(q_elements * bytes));
-    fill(random, q_.get(), q_elements, shape.query_scale);
+    fill(random, q_.get(), q_elements, shape.query_mean, shape.query_scale);
+    page_count_ = pages;
     pool_ = aligned_bytes(static_cast<size_t>(pages * page_bytes_));
     std::memset(pool_.get(), 0xff, static_cast<size_t>(pages * page_bytes_));
 
@@ -92,6 +100,12 @@ class AttentionProblem {
   const AttentionShape& shape() const { return shape_; }
   DType dtype() const { return dtype_; }
   int64_t rows() const { return rows_; }
+  int64_t q_stride() const { return q_stride_; }
+  int64_t page_bytes() const { return page_bytes_; }
+  int64_t page_count() const { return page_count_; }
+  const std::byte* q() const { return q_.get(); }
+  const std::byte* pool() const { return pool_.get(); }
+  const std::vector<uint32_t>& table(size_t span) const { return tables_[span]; }
   AttentionDesc desc() const {
     return {.dtype = dtype_,
             .q_heads = shape_.q_heads,
@@ -154,10 +168,17 @@ class AttentionProblem {
     return (span.query_offset + span.rows + kPageTokens - 1) / kPageTokens;
   }
 
-  void fill(std::mt19937& random, std::byte* data, int64_t elements, float scale) const {
-    std::normal_distribution<float> normal(0, scale);
+  float rounded(float value) const {
+    if (values_ == DType::kF32) return value;
+    return values_ == DType::kBF16 ? bf16_to_f32(f32_to_bf16(value))
+                                   : f16_to_f32(f32_to_f16(value));
+  }
+
+  void fill(std::mt19937& random, std::byte* data, int64_t elements, float mean,
+            float scale) const {
+    std::normal_distribution<float> normal;
     for (int64_t i = 0; i < elements; ++i) {
-      const float value = normal(random);
+      const float value = rounded(mean + scale * normal(random));
       if (dtype_ == DType::kF32)
         reinterpret_cast<float*>(data)[i] = value;
       else
@@ -172,14 +193,16 @@ class AttentionProblem {
         fill(random,
              pool_.get() + table[position / kPageTokens] * page_bytes_ +
                  (piece * kPageTokens + position % kPageTokens) * row_bytes,
-             shape_.head_dim,
-             piece % 2 == 0 ? 1 + shape_.key_growth * static_cast<float>(position) : 1);
+             shape_.head_dim, piece % 2 == 0 ? shape_.key_mean : 0,
+             piece % 2 == 0
+                 ? shape_.key_scale * (1 + shape_.key_growth * static_cast<float>(position))
+                 : 1);
   }
 
   AttentionShape shape_;
-  DType dtype_;
+  DType dtype_, values_;
   int64_t rows_ = 0;
-  int64_t page_bytes_ = 0;
+  int64_t page_bytes_ = 0, page_count_ = 0;
   int64_t q_stride_ = 0;
   AlignedBytes q_, pool_;
   std::vector<int64_t> first_rows_;

@@ -55,6 +55,27 @@ TEST_P(RmsNorm, AgreesWithTheReference) {
         }
 }
 
+TEST_P(RmsNorm, AddsToWhatIsThere) {
+  ThreadPool pool(2);
+  for (const int64_t size : {1, 7, 17, 64, 100, 1000}) {
+    SCOPED_TRACE(size);
+    const Problem problem(5, size, DType::kF32, 1, size % 5);
+    Matrix alone = problem.empty(5), sum = problem.empty(5);
+    run_rms_norm_reference({.pool = pool}, problem.args(alone));
+    Matrix expected = problem.empty(5);
+    for (int64_t row = 0; row < 5; ++row)
+      for (int64_t i = 0; i < size; ++i) {
+        const float before = static_cast<float>(row) - static_cast<float>(i % 3);
+        sum.set(row, i, before);
+        expected.set(row, i, before + alone.at(row, i));
+      }
+    RmsNormArgs args = problem.args(sum);
+    args.accumulate = true;
+    run_rms_norm({.pool = pool}, args, GetParam());
+    expect_close(sum, expected, bounds_of(DType::kF32));
+  }
+}
+
 TEST_P(RmsNorm, GathersRows) {
   ThreadPool pool(2);
   for (const DType dtype : {DType::kF32, DType::kBF16}) {
@@ -101,12 +122,15 @@ TEST_P(RmsNorm, ZeroRowsAreFineAndAZeroRowStaysZero) {
   for (int64_t i = 0; i < 40; ++i) EXPECT_EQ(y.at(0, i), 0);
 }
 
-TEST(RmsNormErrors, HalfPrecisionOutput) {
+TEST(RmsNormErrors, OutputsOfWrongDtype) {
   ThreadPool pool(1);
   const Problem problem(1, 8, DType::kBF16);
   Matrix y = problem.empty(1);
   RmsNormArgs args = problem.args(y);
   args.y_dtype = DType::kF16;
+  EXPECT_THROW(run_rms_norm({.pool = pool}, args), Error);
+  args.y_dtype = DType::kBF16;
+  args.accumulate = true;
   EXPECT_THROW(run_rms_norm({.pool = pool}, args), Error);
 }
 

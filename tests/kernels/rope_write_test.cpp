@@ -15,11 +15,13 @@ struct Case {
   int64_t rows;
   int q_heads, kv_heads, head_dim, rotary_dim;
   bool has_norms = false;
+  bool interleaved = false;
 };
 
 void PrintTo(const Case& c, std::ostream* out) {
   *out << c.rows << " rows, " << c.q_heads << "/" << c.kv_heads << " heads of " << c.head_dim
-       << ", rotary " << c.rotary_dim << (c.has_norms ? ", normed" : "");
+       << ", rotary " << c.rotary_dim << (c.has_norms ? ", normed" : "")
+       << (c.interleaved ? ", interleaved" : "");
 }
 
 std::vector<Case> cases() {
@@ -31,6 +33,10 @@ std::vector<Case> cases() {
   };
   for (int head_dim = 16; head_dim <= 256; head_dim += 24)
     list.push_back({11, 4, 2, head_dim, head_dim, head_dim % 16 != 0});
+  for (const Case& c : std::vector(list)) {
+    list.push_back(c);
+    list.back().interleaved = true;
+  }
   return list;
 }
 
@@ -82,6 +88,7 @@ struct Problem {
             .k_norm = c.has_norms ? k_norm.data() : nullptr,
             .norm_eps = 1e-6f,
             .rotary_dim = c.rotary_dim,
+            .interleaved = c.interleaved,
             .cos_sin = cos_sin.data(),
             .q_out = c.q_heads > 0 ? out.q.data() : nullptr,
             .slot_page = slot_page.data(),
@@ -125,12 +132,12 @@ TEST_P(RopeWrite, AgreesWithTheReference) {
     }
 }
 
-TEST_P(RopeWrite, RowsDoNotDependOnTheBatchOrTheThreads) {
+void expect_rows_to_stand_alone(Isa isa, bool interleaved) {
   ThreadPool one(1), three(3);
-  const Problem problem({150, 6, 2, 64, 64, true}, DType::kBF16);
+  const Problem problem({150, 6, 2, 64, 64, true, interleaved}, DType::kBF16);
   Problem::Output together = problem.empty(), threaded = problem.empty(), alone = problem.empty();
-  run_rope_write({.pool = one}, problem.args(together), GetParam());
-  run_rope_write({.pool = three}, problem.args(threaded), GetParam());
+  run_rope_write({.pool = one}, problem.args(together), isa);
+  run_rope_write({.pool = three}, problem.args(threaded), isa);
   for (int64_t row = 0; row < 150; ++row) {
     RopeWriteArgs args = problem.args(alone);
     args.qkv += row * problem.row_elements;
@@ -139,7 +146,7 @@ TEST_P(RopeWrite, RowsDoNotDependOnTheBatchOrTheThreads) {
     args.q_out = alone.q.data() + row * 6 * 64 * 2;
     args.slot_page += row;
     args.slot_row += row;
-    run_rope_write({.pool = one}, args, GetParam());
+    run_rope_write({.pool = one}, args, isa);
   }
   for (const Problem::Output* other : {&threaded, &alone}) {
     EXPECT_EQ(std::memcmp(other->q.data(), together.q.data(), 150 * 6 * 64 * 2), 0);
@@ -149,8 +156,13 @@ TEST_P(RopeWrite, RowsDoNotDependOnTheBatchOrTheThreads) {
   }
 }
 
+TEST_P(RopeWrite, RowsDoNotDependOnTheBatchOrTheThreads) {
+  for (const bool interleaved : {false, true}) expect_rows_to_stand_alone(GetParam(), interleaved);
+}
+
 // Rotation by hand: a quarter turn of the first pair, none of the second; values pass unchanged.
-TEST_P(RopeWrite, RotatesHalvesAgainstEachOther) {
+void expect_quarter_turn(Isa isa, bool interleaved, const std::vector<float>& turned_q,
+                         const std::vector<float>& turned_k) {
   ThreadPool pool(1);
   const float qkv[] = {1, 2, 3, 4, /*k*/ 5, 6, 7, 8, /*v*/ 9, 10, 11, 12};
   const float cos_sin[] = {0, 1, 1, 0};
@@ -168,16 +180,25 @@ TEST_P(RopeWrite, RotatesHalvesAgainstEachOther) {
                             .kv_heads = 1,
                             .head_dim = 4},
                   .rotary_dim = 4,
+                  .interleaved = interleaved,
                   .cos_sin = cos_sin,
                   .q_out = q,
                   .slot_page = &slot_page,
                   .slot_row = &slot_row},
-                 GetParam());
-  EXPECT_EQ(std::vector<float>(q, q + 4), (std::vector<float>{-3, 2, 1, 4}));
+                 isa);
+  EXPECT_EQ(std::vector<float>(q, q + 4), turned_q);
   const float* k = page.data() + 63 * 4;
   const float* v = k + kPageTokens * 4;
-  EXPECT_EQ(std::vector<float>(k, k + 4), (std::vector<float>{-7, 6, 5, 8}));
+  EXPECT_EQ(std::vector<float>(k, k + 4), turned_k);
   EXPECT_EQ(std::vector<float>(v, v + 4), (std::vector<float>{9, 10, 11, 12}));
+}
+
+TEST_P(RopeWrite, RotatesHalvesAgainstEachOther) {
+  expect_quarter_turn(GetParam(), false, {-3, 2, 1, 4}, {-7, 6, 5, 8});
+}
+
+TEST_P(RopeWrite, RotatesNeighboursAgainstEachOtherWhereInterleaved) {
+  expect_quarter_turn(GetParam(), true, {-2, 1, 3, 4}, {-6, 5, 7, 8});
 }
 
 TEST(RopeWriteErrors, ArgumentsThatCannotBeRight) {

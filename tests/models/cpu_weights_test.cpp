@@ -94,29 +94,48 @@ std::shared_ptr<MapWeights> weights_for(const formats::ModelConfig& config,
     };
     source->add(prefix + "input_layernorm.weight", dtype, {hidden});
     source->add(prefix + "post_attention_layernorm.weight", dtype, {hidden});
-    linear("self_attn.q_proj", q, hidden, has_qkv_bias(family, config));
-    linear("self_attn.k_proj", kv, hidden, has_qkv_bias(family, config));
-    linear("self_attn.v_proj", kv, hidden, has_qkv_bias(family, config));
+    const bool qkv_bias = has_qkv_bias(family, config), mlp_bias = has_mlp_bias(family, config);
+    if (family.names.qkv.empty()) {
+      linear("self_attn.q_proj", q, hidden, qkv_bias);
+      linear("self_attn.k_proj", kv, hidden, qkv_bias);
+      linear("self_attn.v_proj", kv, hidden, qkv_bias);
+    } else {
+      linear("self_attn.qkv_proj", q + 2 * kv, hidden, qkv_bias);
+    }
     linear("self_attn.o_proj", hidden, q, has_o_bias(family, config));
-    linear("mlp.gate_proj", inner, hidden, has_mlp_bias(family, config));
-    linear("mlp.up_proj", inner, hidden, has_mlp_bias(family, config));
-    linear("mlp.down_proj", hidden, inner, has_mlp_bias(family, config));
-    if (!family.has_qk_norm) continue;
-    source->add(prefix + "self_attn.q_norm.weight", dtype, {config.head_dim});
-    source->add(prefix + "self_attn.k_norm.weight", dtype, {config.head_dim});
+    if (family.names.gate_up.empty()) {
+      linear("mlp.gate_proj", inner, hidden, mlp_bias);
+      linear("mlp.up_proj", inner, hidden, mlp_bias);
+    } else {
+      linear("mlp.gate_up_proj", 2 * inner, hidden, mlp_bias);
+    }
+    linear("mlp.down_proj", hidden, inner, mlp_bias);
+    if (family.has_qk_norm) {
+      source->add(prefix + "self_attn.q_norm.weight", dtype, {config.head_dim});
+      source->add(prefix + "self_attn.k_norm.weight", dtype, {config.head_dim});
+    }
+    for (const std::string_view norm : {family.names.o_norm, family.names.down_norm})
+      if (!norm.empty()) source->add(prefix + std::string(norm), dtype, {hidden});
   }
   return source;
 }
 
+// Rows of a tensor without ".weight"; rows = 0: all of them.
+struct Rows {
+  std::string name;
+  int64_t first = 0;
+  int64_t rows = 0;
+};
+
 // The stacked rows of `parts` in a plain packed weight.
-void expect_rows(const PackedLinear& linear, std::initializer_list<std::string> parts,
+void expect_rows(const PackedLinear& linear, std::initializer_list<Rows> parts,
                  const MapWeights& source) {
   std::vector<float> row(linear.desc.k);
   int64_t packed_row = 0;
-  for (const std::string& part : parts) {
+  for (const auto& [part, first, rows] : parts) {
     const std::string name = part + ".weight";
-    const int64_t n = source.tensors.find(name)->second.shape[0];
-    for (int64_t i = 0; i < n; ++i, ++packed_row) {
+    const int64_t n = rows ? rows : source.tensors.find(name)->second.shape[0];
+    for (int64_t i = first; i < first + n; ++i, ++packed_row) {
       kernels::unpack_weight_row(linear.desc, linear.weight, packed_row, row.data());
       for (int64_t j = 0; j < linear.desc.k; ++j)
         ASSERT_EQ(row[j], MapWeights::value(name, i * linear.desc.k + j)) << name << " " << i;
@@ -128,16 +147,18 @@ void expect_rows(const PackedLinear& linear, std::initializer_list<std::string> 
   EXPECT_EQ(packed_row, linear.desc.n);
 }
 
-void expect_pair(const PackedLinear& pair, const std::string& gate, const std::string& up,
+void expect_pair(const PackedLinear& pair, const Rows& gate, const Rows& up,
                  const MapWeights& source) {
   ThreadPool pool(1);
   std::vector<kernels::WeightBlock> blocks;
   std::vector<float> bias;
-  for (const std::string& part : {gate, up}) {
-    const auto& tensor = source.tensors.find(part + ".weight")->second;
-    blocks.push_back({tensor.bytes.data(), tensor.dtype, tensor.shape[0]});
-    for (int64_t i = 0; i < tensor.shape[0]; ++i)
-      bias.push_back(MapWeights::value(part + ".bias", i));
+  for (const Rows& part : {gate, up}) {
+    const auto& tensor = source.tensors.find(part.name + ".weight")->second;
+    const int64_t rows = part.rows ? part.rows : tensor.shape[0];
+    const size_t row_bytes = tensor.bytes.size() / static_cast<size_t>(tensor.shape[0]);
+    blocks.push_back({tensor.bytes.data() + part.first * row_bytes, tensor.dtype, rows});
+    for (int64_t i = part.first; i < part.first + rows; ++i)
+      bias.push_back(MapWeights::value(part.name + ".bias", i));
   }
   std::vector<std::byte> expected(kernels::packed_weight_bytes(pair.desc));
   kernels::pack_weight({.pool = pool}, pair.desc, blocks, expected.data());
@@ -162,8 +183,14 @@ TEST(CpuWeights, EveryTensorComesToItsPlace) {
         for (int64_t i = 0; i < 3; ++i) {
           const CpuLayerWeights& layer = weights.layers[i];
           const std::string at = "model.layers." + std::to_string(i) + ".";
-          const std::string q = at + "self_attn.q_proj", k = at + "self_attn.k_proj";
-          const std::string v = at + "self_attn.v_proj";
+          Rows q{at + "self_attn.q_proj"}, k{at + "self_attn.k_proj"}, v{at + "self_attn.v_proj"};
+          if (!family.names.qkv.empty()) {
+            const std::string qkv = at + "self_attn.qkv_proj";
+            q = {qkv, 0, 80}, k = {qkv, 80, 40}, v = {qkv, 120, 40};
+          }
+          Rows gate{at + "mlp.gate_proj"}, up{at + "mlp.up_proj"};
+          if (!family.names.gate_up.empty())
+            gate = {at + "mlp.gate_up_proj", 0, 80}, up = {at + "mlp.gate_up_proj", 80, 80};
           if (i < 2) {
             expect_rows(layer.qkv, {q, k, v}, *source);
             EXPECT_FALSE(layer.q.present() || layer.kv.present());
@@ -172,9 +199,9 @@ TEST(CpuWeights, EveryTensorComesToItsPlace) {
             expect_rows(layer.kv, {k, v}, *source);
             EXPECT_FALSE(layer.qkv.present());
           }
-          expect_rows(layer.o, {at + "self_attn.o_proj"}, *source);
-          expect_rows(layer.down, {at + "mlp.down_proj"}, *source);
-          expect_pair(layer.gate_up, at + "mlp.gate_proj", at + "mlp.up_proj", *source);
+          expect_rows(layer.o, {{at + "self_attn.o_proj"}}, *source);
+          expect_rows(layer.down, {{at + "mlp.down_proj"}}, *source);
+          expect_pair(layer.gate_up, gate, up, *source);
           EXPECT_EQ(layer.qkv.bias.empty() && layer.q.bias.empty(), !has_qkv_bias(family, config));
           EXPECT_EQ(layer.gate_up.bias.empty(), !has_mlp_bias(family, config));
           EXPECT_EQ(layer.q_norm.empty(), !family.has_qk_norm);
@@ -182,8 +209,14 @@ TEST(CpuWeights, EveryTensorComesToItsPlace) {
           EXPECT_EQ(layer.post_norm[7],
                     MapWeights::value(at + "post_attention_layernorm.weight", 7));
           EXPECT_EQ(layer.window, config.sliding_window[i]);
+          EXPECT_EQ(layer.o_norm.empty() && layer.down_norm.empty(), !has_output_norms(family));
+          if (has_output_norms(family)) {
+            EXPECT_EQ(layer.o_norm[9], MapWeights::value(at + std::string(family.names.o_norm), 9));
+            EXPECT_EQ(layer.down_norm[11],
+                      MapWeights::value(at + std::string(family.names.down_norm), 11));
+          }
         }
-        expect_rows(weights.head, {tied ? "model.embed_tokens" : "lm_head"}, *source);
+        expect_rows(weights.head, {{tied ? "model.embed_tokens" : "lm_head"}}, *source);
         EXPECT_EQ(weights.embedding.data.data(),
                   source->tensors.find("model.embed_tokens.weight")->second.bytes.data());
       }
@@ -241,15 +274,17 @@ TEST(CpuWeights, CountsParametersAsPublished) {
 
 TEST(CpuWeights, GivesBackEveryTensorButTheEmbedding) {
   ThreadPool pool(1);
-  const formats::ModelConfig config = small_config("Qwen3ForCausalLM", false);
-  const auto source = weights_for(config);
-  load_cpu_weights({.pool = pool}, config, source, {.isa = best_isa()});
-  std::vector<std::string> dropped = source->dropped;
-  std::ranges::sort(dropped);
-  EXPECT_EQ(std::ranges::adjacent_find(dropped), dropped.end());
-  for (const auto& [name, tensor] : source->tensors)
-    EXPECT_EQ(std::ranges::binary_search(dropped, name), name != "model.embed_tokens.weight")
-        << name;
+  for (const char* architecture : {"Qwen3ForCausalLM", "Phi3ForCausalLM", "Glm4ForCausalLM"}) {
+    const formats::ModelConfig config = small_config(architecture, false);
+    const auto source = weights_for(config);
+    load_cpu_weights({.pool = pool}, config, source, {.isa = best_isa()});
+    std::vector<std::string> dropped = source->dropped;
+    std::ranges::sort(dropped);
+    EXPECT_EQ(std::ranges::adjacent_find(dropped), dropped.end());
+    for (const auto& [name, tensor] : source->tensors)
+      EXPECT_EQ(std::ranges::binary_search(dropped, name), name != "model.embed_tokens.weight")
+          << name;
+  }
 }
 
 // Random tensors; how many bytes of them are there at once.
@@ -294,17 +329,19 @@ TEST(CpuWeights, SourcesAreThereForABatchOfMatrices) {
 
 TEST(CpuWeights, MissingTensorsAreNamed) {
   ThreadPool pool(1);
-  const formats::ModelConfig config = small_config("Qwen3ForCausalLM", false);
-  const auto complete = weights_for(config);
-  for (const auto& [name, tensor] : complete->tensors) {
-    const auto source = std::make_shared<MapWeights>(*complete);
-    source->tensors.erase(name);
-    try {
-      load_cpu_weights({.pool = pool}, config, source, {.isa = best_isa()});
-      ADD_FAILURE() << "loaded without " << name;
-    } catch (const Error& error) {
-      EXPECT_EQ(error.code(), ErrorCode::kNotFound);
-      EXPECT_NE(error.message().find(name), std::string::npos) << error.message();
+  for (const char* architecture : {"Qwen3ForCausalLM", "Phi3ForCausalLM", "Glm4ForCausalLM"}) {
+    const formats::ModelConfig config = small_config(architecture, false);
+    const auto complete = weights_for(config);
+    for (const auto& [name, tensor] : complete->tensors) {
+      const auto source = std::make_shared<MapWeights>(*complete);
+      source->tensors.erase(name);
+      try {
+        load_cpu_weights({.pool = pool}, config, source, {.isa = best_isa()});
+        ADD_FAILURE() << "loaded without " << name;
+      } catch (const Error& error) {
+        EXPECT_EQ(error.code(), ErrorCode::kNotFound);
+        EXPECT_NE(error.message().find(name), std::string::npos) << error.message();
+      }
     }
   }
 }

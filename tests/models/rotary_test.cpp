@@ -42,7 +42,9 @@ TEST(Rotary, LinearDividesEveryFrequency) {
 
 TEST(Rotary, DynamicStretchesTheBaseBeyondThePositionsOfTraining) {
   const RopeConfig config{.scaling = RopeScaling::kDynamic, .theta = kTheta, .factor = 2};
+  EXPECT_EQ(Rotary(config, kDim, kPositions).usual_length(), kPositions);
   EXPECT_TRUE(Rotary(config, kDim, kPositions).depends_on_length());
+  EXPECT_FALSE(Rotary({}, kDim, kPositions).depends_on_length());
   for (const int64_t length : {int64_t{1}, kPositions}) {
     const std::vector<float> found = frequencies(config, length);
     for (int i = 0; i < kDim / 2; ++i) expect_near(found[i], plain(i), "within", i);
@@ -132,6 +134,41 @@ TEST(Rotary, YarnAttentionFactor) {
   EXPECT_DOUBLE_EQ(Rotary({.theta = kTheta}, kDim, kPositions).attention_factor(), 1);
 }
 
+RopeConfig longrope() {
+  RopeConfig config{.scaling = RopeScaling::kLongRope,
+                    .theta = kTheta,
+                    .factor = 32,
+                    .original_max_positions = 1024};
+  for (int i = 0; i < kDim / 2; ++i) {
+    config.short_factor.push_back(1 + 0.01 * i);
+    config.long_factor.push_back(1 + i);
+  }
+  return config;
+}
+
+TEST(Rotary, LongRopeDividesEachFrequencyByTheFactorOfTheLength) {
+  EXPECT_EQ(Rotary(longrope(), kDim, kPositions).usual_length(), 1024);
+  for (const int64_t length : {1, 1024}) {
+    const std::vector<float> found = frequencies(longrope(), length);
+    for (int i = 0; i < kDim / 2; ++i) expect_near(found[i], plain(i) / (1 + 0.01 * i), "short", i);
+  }
+  for (const int64_t length : {1025, 100000}) {
+    const std::vector<float> found = frequencies(longrope(), length);
+    for (int i = 0; i < kDim / 2; ++i) expect_near(found[i], plain(i) / (1 + i), "long", i);
+  }
+}
+
+TEST(Rotary, LongRopeAttentionFactor) {
+  RopeConfig config = longrope();
+  const auto factor = [&] { return Rotary(config, kDim, kPositions).attention_factor(); };
+  EXPECT_DOUBLE_EQ(factor(), std::sqrt(1 + 5.0 / 10)) << "factor 2^5, 2^10 positions";
+  config.attention_factor = 1.25;
+  EXPECT_DOUBLE_EQ(factor(), 1.25);
+  config = longrope();
+  config.factor = 1;
+  EXPECT_DOUBLE_EQ(factor(), 1);
+}
+
 TEST(Rotary, FillsCosinesThenSinesOfEachPosition) {
   RopeConfig config{.scaling = RopeScaling::kYarn,
                     .factor = 4,
@@ -155,14 +192,18 @@ TEST(Rotary, FillsCosinesThenSinesOfEachPosition) {
 }
 
 TEST(Rotary, FillFollowsTheLengthWhereTheScalingDoes) {
-  const Rotary rotary({.scaling = RopeScaling::kDynamic, .theta = kTheta, .factor = 2}, kDim,
-                      kPositions);
-  for (const int64_t length : {kPositions, 2 * kPositions}) {
-    std::vector<float> row(kDim);
-    rotary.fill(77, 1, length, row.data());
-    const std::vector<float> frequency = rotary.inverse_frequencies(length);
-    for (int i = 0; i < kDim / 2; ++i)
-      EXPECT_NEAR(row[i], std::cos(77.0f * frequency[i]), 1e-6) << length << " " << i;
+  RopeConfig alike = longrope();
+  alike.attention_factor = 1;
+  for (const RopeConfig& config :
+       {RopeConfig{.scaling = RopeScaling::kDynamic, .theta = kTheta, .factor = 2}, alike}) {
+    const Rotary rotary(config, kDim, kPositions);
+    for (const int64_t length : {int64_t{1024}, int64_t{1025}, kPositions, 2 * kPositions}) {
+      std::vector<float> row(kDim);
+      rotary.fill(77, 1, length, row.data());
+      const std::vector<float> frequency = rotary.inverse_frequencies(length);
+      for (int i = 0; i < kDim / 2; ++i)
+        EXPECT_NEAR(row[i], std::cos(77.0f * frequency[i]), 1e-6) << length << " " << i;
+    }
   }
 }
 
@@ -172,6 +213,7 @@ TEST(Rotary, DescribesItself) {
                    kDim, kPositions)
                 .describe(),
             "llama3 (factor 8)");
+  EXPECT_EQ(Rotary(longrope(), kDim, kPositions).describe(), "longrope (from 1025 tokens on)");
 }
 
 }  // namespace

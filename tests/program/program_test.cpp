@@ -28,8 +28,9 @@ std::vector<Json> lines(const std::string& text) {
   return objects;
 }
 
-std::vector<std::string> ask_all(std::vector<std::string> more) {
-  std::vector<std::string> arguments{"run", "--model", kModel, "--document", kBook, "--json"};
+std::vector<std::string> ask_all(const std::string& device, std::vector<std::string> more) {
+  std::vector<std::string> arguments{"run",  "--device",   device, "--model",
+                                     kModel, "--document", kBook,  "--json"};
   for (const auto& [word, number] : kNeedles) {
     arguments.push_back("--ask");
     arguments.push_back("What is the secret number of " + word + "?");
@@ -61,22 +62,77 @@ void expect_needles(const Outcome& outcome) {
   }
 }
 
-TEST(ProgramFull, TurnsFindWhatIsPlantedInTheBook) { expect_needles(run(ask_all({}))); }
+TEST(ProgramFull, TurnsFindWhatIsPlantedInTheBook) { expect_needles(run(ask_all("cpu", {}))); }
 
 TEST(ProgramFull, RequestsFindWhatIsPlantedInTheBook) {
-  expect_needles(run(ask_all({"--as", "requests", "--deterministic", "--chunk", "777"})));
+  expect_needles(run(ask_all("cpu", {"--as", "requests", "--deterministic", "--chunk", "777"})));
+}
+
+class ProgramGpu : public testing::Test {
+ protected:
+  void SetUp() override {
+    const Outcome outcome = run({"info", "--model", kModel, "--device", "cuda"});
+    if (outcome.code != 0) GTEST_SKIP() << outcome.err;
+  }
+};
+
+TEST_F(ProgramGpu, IsUsedWithoutBeingTold) {
+  const Outcome outcome = run({"info", "--model", kModel, "--json"});
+  ASSERT_EQ(outcome.code, 0) << outcome.err;
+  EXPECT_EQ(Json::parse(outcome.out)["device"], "cuda:0");
+}
+
+TEST_F(ProgramGpu, TurnsFindWhatIsPlantedInTheBook) { expect_needles(run(ask_all("cuda", {}))); }
+
+TEST_F(ProgramGpu, RequestsFindWhatIsPlantedInTheBook) {
+  expect_needles(run(ask_all("cuda", {"--as", "requests", "--chunk", "777"})));
+  expect_needles(run(ask_all("cuda", {"--as", "requests", "--deterministic"})));
+}
+
+TEST_F(ProgramGpu, ScoresAsTheCpuDoes) {
+  std::map<std::string, double> nll;
+  for (const std::string device : {"cpu", "cuda"}) {
+    const Outcome outcome = run({"score", "--model", kModel, "--device", device, "--dtype", "bf16",
+                                 "--context", "4096", kBook, "--json"});
+    ASSERT_EQ(outcome.code, 0) << outcome.err;
+    nll[device] = Json::parse(outcome.out)["nats_per_token"];
+  }
+  EXPECT_NEAR(nll["cuda"], nll["cpu"], 0.005);
+}
+
+TEST_F(ProgramGpu, AModelThatDoesNotFitIsRefusedWithThePlan) {
+  const Outcome outcome =
+      run({"run", "--model", kModel, "--device", "cuda", "--gpu-memory", "0.001", "--prompt", "x"});
+  EXPECT_NE(outcome.code, 0);
+  EXPECT_NE(outcome.err.find("the plan needs"), std::string::npos) << outcome.err;
+  EXPECT_NE(outcome.err.find("--gpu-memory"), std::string::npos) << outcome.err;
+}
+
+// Refusals name what was expected, what was found and what to do, on machines with a GPU and
+// without.
+TEST(ProgramFull, RefusalsOfDevices) {
+  const Outcome missing = run({"run", "--model", kModel, "--device", "cuda:1000", "--prompt", "x"});
+  EXPECT_NE(missing.code, 0);
+  EXPECT_NE(missing.err.find("--device: "), std::string::npos) << missing.err;
+  EXPECT_NE(missing.err.find("expected"), std::string::npos) << missing.err;
+  const Outcome two = run({"run", "--model", kModel, "--device", "cuda:0,1000", "--prompt", "x"});
+  EXPECT_NE(two.code, 0);
+  EXPECT_TRUE(two.err.find("expected 2 GPUs (cuda:0,1000), found") != std::string::npos ||
+              two.err.find("one engine runs on one GPU") != std::string::npos ||
+              two.err.find("this build runs on the CPU only") != std::string::npos)
+      << two.err;
 }
 
 TEST(ProgramFull, PeakMemoryIsAtMostATenthAboveThePlan) {
-  const Outcome info =
-      run({"info", "--model", kModel, "--context", "51200", "--sequences", "1", "--json"});
+  const Outcome info = run({"info", "--device", "cpu", "--model", kModel, "--context", "51200",
+                            "--sequences", "1", "--json"});
   ASSERT_EQ(info.code, 0) << info.err;
   const Json plan = Json::parse(info.out)["plan"];
   const int64_t planned = plan["weights"].get<int64_t>() + plan["kv"].get<int64_t>() +
                           plan["scratch"].get<int64_t>() + plan["fixed"].get<int64_t>();
   const Outcome outcome =
-      run({"run", "--model", kModel, "--document", kBook, "--context", "51200", "--max-sequences",
-           "1", "--ask", "What is the secret number of orchid?"});
+      run({"run", "--device", "cpu", "--model", kModel, "--document", kBook, "--context", "51200",
+           "--max-sequences", "1", "--ask", "What is the secret number of orchid?"});
   ASSERT_EQ(outcome.code, 0) << outcome.err;
   EXPECT_EQ(outcome.out, "808122\n");
   RecordProperty("planned_bytes", std::to_string(planned));
@@ -88,8 +144,8 @@ TEST(ProgramFull, CtrlCDuringTheBookEndsWithinASecond) {
   // A small chunk gives progress early; the interrupt then falls into the middle of the reading.
   double seconds = 100;
   const Interrupt interrupt{.text = "reading", .signal = SIGINT, .seconds = &seconds};
-  const Outcome outcome = run({"run", "--model", kModel, "--document", kBook, "--dtype", "f32",
-                               "--ask", "What is the secret number of orchid?"},
+  const Outcome outcome = run({"run", "--device", "cpu", "--model", kModel, "--document", kBook,
+                               "--dtype", "f32", "--ask", "What is the secret number of orchid?"},
                               &interrupt);
   EXPECT_EQ(outcome.code, 130) << outcome.err;
   EXPECT_LT(seconds, 1);
@@ -107,7 +163,8 @@ TEST(ProgramFull, ScoreOfTheBookIsThatOfTheModelCard) {
   std::ofstream(part) << text;
   std::map<std::string, double> nll;
   for (const std::string dtype : {"f32", "auto"}) {
-    const Outcome outcome = run({"score", "--model", kModel, part, "--dtype", dtype, "--json"});
+    const Outcome outcome =
+        run({"score", "--device", "cpu", "--model", kModel, part, "--dtype", dtype, "--json"});
     ASSERT_EQ(outcome.code, 0) << outcome.err;
     nll[dtype] = Json::parse(outcome.out)["nats_per_token"];
   }

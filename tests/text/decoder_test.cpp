@@ -8,7 +8,7 @@
 namespace kvasir::text {
 namespace {
 
-std::string decode(std::string_view json, std::initializer_list<std::string_view> tokens) {
+std::string decode(std::string_view json, std::vector<std::string_view> tokens) {
   const auto decoder = parse_part<Decoder>(json);
   std::string out;
   Decoder::Run run(decoder, out);
@@ -73,6 +73,32 @@ TEST(Decoder, ReplaceBehindFuseSeesTheWholeText) {
       "x--b");
 }
 
+TEST(Decoder, WordPiece) {
+  const auto json = [](bool cleanup) {
+    return fmt::format(R"({{"type": "WordPiece", "prefix": "##", "cleanup": {}}})", cleanup);
+  };
+  EXPECT_EQ(decode(json(false), {"##a", "##b", "c", "##", "."}), "##ab c .");
+  EXPECT_EQ(decode(json(true), {"a", "##b", ".", "?", "do", "not", "n't", "'s", "x ' y", "##'"}),
+            "ab.? do notn't's x'y'");
+  EXPECT_EQ(decode(json(true), {"we do not", " do not"}), "we don't  don't");
+  EXPECT_EQ(decode(R"({"type": "Sequence", "decoders": [{"type": "Fuse"},
+                       {"type": "WordPiece", "prefix": "##", "cleanup": true}]})",
+                   {"a", " ", ".", "##b"}),
+            "a.##b");
+}
+
+TEST(Decoder, Ctc) {
+  const auto json = [](bool cleanup) {
+    return fmt::format(
+        R"({{"type": "CTC", "pad_token": "<pad>", "word_delimiter_token": "|", "cleanup": {}}})",
+        cleanup);
+  };
+  const std::vector<std::string_view> kTokens = {"<pad>", "h", "h", "<pad>",  "h", "i",
+                                                 "i",     "|", "|", "x<pad>", " ."};
+  EXPECT_EQ(decode(json(true), kTokens), "hhi x.");
+  EXPECT_EQ(decode(json(false), kTokens), "hhi|x .");
+}
+
 TEST(Decoder, RunsAnew) {
   const auto decoder = parse_part<Decoder>(kSentencePiece);
   std::string out;
@@ -97,9 +123,15 @@ TEST(Decoder, RefusesReplacementsThatGrowWithoutBound) {
 }
 
 TEST(Decoder, RefusesWhatItDoesNotKnow) {
-  EXPECT_NE(
-      error_of([] { parse_part<Decoder>(R"({"type": "CTC"})"); }).find("\"CTC\" is not supported"),
-      std::string::npos);
+  EXPECT_NE(error_of([] {
+              parse_part<Decoder>(R"({"type": "CTC", "pad_token": "", "word_delimiter_token": "",
+                                      "cleanup": true})");
+            }).find("a word_delimiter_token that is not empty"),
+            std::string::npos);
+  EXPECT_NE(error_of([] {
+              parse_part<Decoder>(R"({"type": "BPEDecoder"})");
+            }).find("\"BPEDecoder\" is not supported"),
+            std::string::npos);
   EXPECT_NE(error_of([] {
               parse_part<Decoder>(R"({"type": "Strip", "content": " ", "start": -1, "stop": 0})");
             }).find("test.start: expected an integer from 0"),

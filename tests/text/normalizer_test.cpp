@@ -1,5 +1,6 @@
 #include "text/normalizer.h"
 
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 #include "text/parts.h"
@@ -101,13 +102,47 @@ TEST(Normalizer, GrowthWithoutBoundIsAnError) {
             std::string::npos);
 }
 
+// The first character may compose with the next one: what stems from it is whole characters.
+TEST(Normalizer, FormsOneAfterTheOther) {
+  const auto normalizer = parse_part<Normalizer>(R"({"type": "Sequence", "normalizers": [
+      {"type": "NFC"}, {"type": "NFD"}, {"type": "NFC"}]})");
+  const NormalizedText text = normalizer.apply("e\u0301x", true);
+  EXPECT_EQ(text.text, "éx");
+  EXPECT_EQ(text.origin_bytes, 2u);
+}
+
+TEST(Normalizer, Nmt) {
+  EXPECT_EQ(normalize(R"({"type": "Nmt"})", "a\x01\x0B\u008Fb\t\n\u2581\u200B\uFEFF\uFFFD\u00A0é"),
+            "ab      \u00A0é");
+}
+
+TEST(Normalizer, Bert) {
+  const auto bert = [](std::string_view clean, std::string_view chinese, std::string_view strip,
+                       std::string_view lower, std::string_view text) {
+    return normalize(fmt::format(R"({{"type": "BertNormalizer", "clean_text": {},
+        "handle_chinese_chars": {}, "strip_accents": {}, "lowercase": {}}})",
+                                 clean, chinese, strip, lower),
+                     text);
+  };
+  EXPECT_EQ(bert("true", "false", "false", "false", "a\t\u00A0\v\u0085\uFFFD\u00ADb\u200D"),
+            "a  b");
+  EXPECT_EQ(bert("false", "true", "false", "false", "a漢字b\u3042\U0002B820"),
+            "a 漢  字 b\u3042\U0002B820");
+  // Without a word on accents they go with the case.
+  EXPECT_EQ(bert("false", "false", "null", "true", "ÀÉ"), "ae");
+  EXPECT_EQ(bert("false", "false", "null", "false", "ÀÉ"), "ÀÉ");
+  EXPECT_EQ(bert("false", "false", "true", "false", "ÀÉ"), "AE");
+  EXPECT_EQ(bert("false", "false", "false", "true", "ÀÉ"), "àé");
+}
+
 TEST(Normalizer, RefusesWhatItDoesNotKnow) {
   const auto error = [](std::string_view json) {
     return error_of([&] { parse_part<Normalizer>(json); });
   };
-  EXPECT_EQ(error(R"({"type": "BertNormalizer"})"),
-            "test: \"BertNormalizer\" is not supported; supported: Sequence, NFC, NFD, NFKC, NFKD, "
-            "Lowercase, StripAccents, ByteLevel, Prepend, Strip, Replace");
+  EXPECT_EQ(error(R"({"type": "Uppercase"})"),
+            "test: \"Uppercase\" is not supported; supported: Sequence, NFC, NFD, NFKC, NFKD, "
+            "Lowercase, StripAccents, ByteLevel, Prepend, Strip, Replace, Nmt, Precompiled, "
+            "BertNormalizer");
   EXPECT_EQ(error(R"({"type": "Prepend"})"),
             "test: expected an object with the key \"prepend\", found an object with "
             "the keys [type]; is the file damaged?");

@@ -40,8 +40,9 @@ inline std::vector<std::string> words(std::string_view json, std::string_view te
                                       bool at_origin = true) {
   std::vector<std::string> out;
   auto collect = [&](Piece piece) { out.emplace_back(piece.text); };
-  parse_part<PreTokenizer>(json).split({text, at_origin && !text.empty() ? size_t{1} : 0},
-                                       PieceSink(collect));
+  auto pre_tokenizer = parse_part<PreTokenizer>(json);
+  pre_tokenizer.take_byte_level();
+  pre_tokenizer.split({text, at_origin && !text.empty() ? size_t{1} : 0}, PieceSink(collect));
   return out;
 }
 

@@ -3,7 +3,11 @@
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
+#include <iterator>
+#include <random>
+
 #include "text/parts.h"
+#include "text/unicode.h"
 
 namespace kvasir::text {
 namespace {
@@ -46,7 +50,7 @@ TEST(PreTokenizer, ByteLevel) {
   EXPECT_EQ(words(json(true, true), "a"), (Words{" a"}));
   EXPECT_EQ(words(json(true, true), " a"), (Words{" a"}));
   EXPECT_EQ(words(json(true, false), "a b"), (Words{" a b"}));
-  EXPECT_TRUE(parse_part<PreTokenizer>(json(false, true)).is_byte_level());
+  EXPECT_TRUE(parse_part<PreTokenizer>(json(false, true)).take_byte_level());
 }
 
 TEST(PreTokenizer, ByteLevelInTheMiddleWritesCharacters) {
@@ -54,7 +58,7 @@ TEST(PreTokenizer, ByteLevelInTheMiddleWritesCharacters) {
       {"type": "ByteLevel", "add_prefix_space": false, "use_regex": false},
       {"type": "Split", "pattern": {"String": "Ġ"}, "behavior": "MergedWithNext", "invert": false}]})";
   EXPECT_EQ(words(json, "a é"), (Words{"a", "ĠÃ©"}));
-  EXPECT_FALSE(parse_part<PreTokenizer>(json).is_byte_level());
+  EXPECT_FALSE(parse_part<PreTokenizer>(json).take_byte_level());
 }
 
 TEST(PreTokenizer, Digits) {
@@ -103,11 +107,71 @@ TEST(PreTokenizer, SequenceSplitsEachPart) {
   EXPECT_EQ(words(json, "a1 22"), (Words{"a", "1", "2", "2"}));
 }
 
+TEST(PreTokenizer, Bert) {
+  EXPECT_EQ(words(R"({"type": "BertPreTokenizer"})", "Hey friend!  How's$it「x」"),
+            (Words{"Hey", "friend", "!", "How", "'", "s", "$", "it", "「", "x", "」"}));
+}
+
+TEST(PreTokenizer, CharDelimiterSplit) {
+  EXPECT_EQ(words(R"({"type": "CharDelimiterSplit", "delimiter": "é"})", "aéébéc d"),
+            (Words{"a", "b", "c d"}));
+}
+
+TEST(PreTokenizer, FixedLength) {
+  EXPECT_EQ(words(R"({"type": "FixedLength", "length": 2})", "aéb漢c"), (Words{"aé", "b漢", "c"}));
+  EXPECT_EQ(words(R"({"type": "FixedLength"})", "abcdefg"), (Words{"abcde", "fg"}));
+}
+
+TEST(PreTokenizer, UnicodeScripts) {
+  constexpr const char* kJson = R"({"type": "UnicodeScripts"})";
+  EXPECT_EQ(words(kJson, "どこで生れ。Yes"), (Words{"どこで生れ", "。", "Yes"}));
+  EXPECT_EQ(words(kJson, "Apples are りんご 林檎"), (Words{"Apples are ", "りんご 林檎"}));
+  EXPECT_EQ(words(kJson, "  мир, a"),
+            (Words{"мир", ", ", "a"}));  // spaces at the beginning are lost
+  EXPECT_EQ(words(kJson, "  "), Words{});
+}
+
+// Cut where a step allows it, the parts give the words of the whole.
+TEST(PreTokenizer, SafeCutsKeepTheWords) {
+  std::mt19937 random(9);
+  constexpr std::string_view kPieces[] = {"a", "bc", " ", "  ",     "\n", "▁",
+                                          ".", "1",  "é", "\u3000", "漢"};
+  for (const char* json :
+       {R"({"type": "Metaspace", "replacement": "▁", "prepend_scheme": "always"})",
+        R"({"type": "Metaspace", "replacement": "▁", "prepend_scheme": "first"})",
+        R"({"type": "Metaspace", "replacement": "▁", "prepend_scheme": "always", "split": false})",
+        R"({"type": "BertPreTokenizer"})", R"({"type": "WhitespaceSplit"})",
+        R"({"type": "Whitespace"})", R"({"type": "Digits", "individual_digits": true})",
+        R"({"type": "Digits", "individual_digits": false})",
+        R"({"type": "Punctuation", "behavior": "MergedWithPrevious"})"}) {
+    const auto pre_tokenizer = parse_part<PreTokenizer>(json);
+    int cuts = 0;
+    for (int round = 0; round < 300; ++round) {
+      std::string text;
+      for (int i = 0; i < 12; ++i) text += kPieces[random() % std::size(kPieces)];
+      const Piece piece{text, static_cast<size_t>(utf8_size(text[0]))};
+      const size_t cut = pre_tokenizer.safe_cut(text, 1 + random() % text.size());
+      cuts += cut < text.size() ? 1 : 0;
+      Words whole, parts;
+      auto collect = [&](Piece word) { whole.emplace_back(word.text); };
+      auto collect_part = [&](Piece word) { parts.emplace_back(word.text); };
+      pre_tokenizer.split(piece, PieceSink(collect));
+      pre_tokenizer.split(piece.part(0, cut), PieceSink(collect_part));
+      pre_tokenizer.split(piece.part(cut, text.size()), PieceSink(collect_part));
+      EXPECT_EQ(parts, whole) << json << " " << testing::PrintToString(text) << " at " << cut;
+    }
+    const std::string_view kind = json;
+    const bool never = kind.find("false") != std::string_view::npos ||
+                       kind.find("MergedWith") != std::string_view::npos;
+    EXPECT_EQ(cuts == 0, never) << json;
+  }
+}
+
 TEST(PreTokenizer, RefusesWhatItDoesNotKnow) {
   const auto error = [](std::string_view json) {
     return error_of([&] { parse_part<PreTokenizer>(json); });
   };
-  EXPECT_NE(error(R"({"type": "BertPreTokenizer"})").find("is not supported"), std::string::npos);
+  EXPECT_NE(error(R"({"type": "Sentences"})").find("is not supported"), std::string::npos);
   EXPECT_EQ(error(split_json("Sideways")),
             "test.behavior: \"Sideways\" is not supported; supported: Removed, Isolated, "
             "MergedWithPrevious, MergedWithNext, Contiguous");
@@ -133,7 +197,11 @@ Words matches(std::string_view expression, std::string_view text) {
 
 TEST(Pattern, UnicodeSetsOfOniguruma) {
   EXPECT_EQ(matches(R"(\s+)", "a\u00a0\u2028\t\vb"), (Words{"\u00a0\u2028\t\v"}));
-  EXPECT_EQ(matches(R"(\w+)", "aé_1\u0301Ⓐ-½"), (Words{"aé_1\u0301Ⓐ"}));
+  EXPECT_EQ(matches(R"([\w]+)", "aé_1\u0301Ⓐ-½"), (Words{"aé_1\u0301Ⓐ"}));
+  // Outside of a class superscripts and fractions of Latin-1 are among them.
+  EXPECT_EQ(matches(R"(\w+)", "aé_1\u0301Ⓐ-½ ²b"), (Words{"aé_1\u0301Ⓐ", "½", "²b"}));
+  EXPECT_EQ(matches(R"(\W+)", "a½ ²b"), Words{" "});
+  EXPECT_EQ(matches(R"(a.\b)", "a½ a+ a½b"), Words{"a½"});
   EXPECT_EQ(matches(R"([\d]+)", "1٣½x"), (Words{"1٣"}));
   EXPECT_EQ(matches(R"(\h+)", "xBEef9g"), (Words{"BEef9"}));
   EXPECT_EQ(matches(R"(\p{Letter}+|\p{^Han})", "aé漢-"), (Words{"aé漢", "-"}));

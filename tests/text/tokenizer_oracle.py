@@ -2,6 +2,7 @@
 
 usage: tokenizer_oracle.py OUT
 OUT/texts        length-prefixed documents: int32 count, then for each int32 size and bytes
+OUT/properties   a byte for each code point, see tokenizer_oracle_models.properties
 OUT/<case>/tokenizer.json
 OUT/<case>/ids   for each document: int32 size and ids, with and then (short ones) without special tokens
 OUT/<case>/decoded  for each list of ids of `probes`: the text without and with special tokens
@@ -16,6 +17,8 @@ import sys
 
 from tokenizers import (AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers,
                         processors, trainers)
+
+import tokenizer_oracle_models
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 random.seed(20240)
@@ -224,6 +227,9 @@ for behavior in ("removed", "isolated", "merged_with_previous", "merged_with_nex
     for invert in (False, True):
         CASES[f"split_{behavior}{'_invert' if invert else ''}"] = lambda behavior=behavior, invert=invert: make(
             pre=split(r"[\w'’]+|\d", behavior, invert), unk_token="<unk>", vocab=1500)
+CASES |= tokenizer_oracle_models.cases(
+    (BOOK[:120_000] + TRAINING).decode("utf-8", "replace").splitlines(keepends=True), with_added, split,
+    [chr(code) for low, high in RANGES for code in range(low, high + 1)])
 
 
 # ---- output ----
@@ -240,6 +246,8 @@ def write_bytes(file, data):
 def write_case(folder, tokenizer, texts):
     folder.mkdir()
     tokenizer.save(str(folder / "tokenizer.json"))
+    # As read from the file: its reader does not restore every score of a Unigram to the last bit.
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
     probes = []
     with open(folder / "ids", "wb") as out:
         for text in texts:
@@ -268,6 +276,7 @@ def main():
         file.write(struct.pack("<i", len(texts)))
         for text in texts:
             write_bytes(file, text)
+    (out / "properties").write_bytes(tokenizer_oracle_models.properties())
     seen = [text.decode("utf-8", "replace") for text in texts]
     for name, case in CASES.items():
         small = [text for text in seen if len(text) < 1000]

@@ -14,6 +14,8 @@
 #include "base/thread_pool.h"
 #include "text/tokenizer.h"
 #include "text/unicode.h"
+#include "text/unicode_scripts.h"
+#include "text/unicode_sets.h"
 
 namespace kvasir::text {
 namespace {
@@ -26,7 +28,11 @@ const std::filesystem::path& oracle_folder() {
     const auto python = source / ".venv-oracle/bin/python";
     const auto script = source / "tests/text/tokenizer_oracle.py";
     if (!std::filesystem::exists(python)) return std::filesystem::path();
-    const auto version = std::filesystem::last_write_time(script).time_since_epoch().count();
+    const auto version =
+        std::max(std::filesystem::last_write_time(script),
+                 std::filesystem::last_write_time(source / "tests/text/tokenizer_oracle_models.py"))
+            .time_since_epoch()
+            .count();
     const auto out = std::filesystem::temp_directory_path() / "kvasir-tokenizer-oracle" /
                      std::to_string(version);
     if (std::filesystem::exists(out / "texts")) return out;
@@ -60,7 +66,7 @@ class Reader {
   }
   std::vector<TokenId> ids() {
     std::vector<TokenId> ids(static_cast<size_t>(integer()));
-    std::memcpy(ids.data(), data_.data() + at_, ids.size() * sizeof(TokenId));
+    if (!ids.empty()) std::memcpy(ids.data(), data_.data() + at_, ids.size() * sizeof(TokenId));
     at_ += ids.size() * sizeof(TokenId);
     return ids;
   }
@@ -127,6 +133,12 @@ TEST_P(OracleTokenizer, Encode) {
   EXPECT_TRUE(failures > 0 || expected.at_end());
 }
 
+std::string utf8_of(char32_t c) {
+  std::string text;
+  append_utf8(c, text);
+  return text;
+}
+
 // What a decoder of `ids` gives in all, each part checked to be UTF-8.
 std::string decode_by_token(TokenDecoder& decoder, std::span<const TokenId> ids) {
   std::string text;
@@ -171,18 +183,51 @@ TEST_P(OracleTokenizer, Decode) {
   EXPECT_TRUE(failures > 0 || expected.at_end());
 }
 
-INSTANTIATE_TEST_SUITE_P(Kinds, OracleTokenizer,
-                         testing::Values("gpt2", "gpt2_prefix", "llama3", "qwen2", "camel",
-                                         "several_splits", "digits", "digits_runs",
-                                         "normalizer_bytes", "llama2", "metaspace_first",
-                                         "metaspace_always", "metaspace_never", "gemma", "unknown",
-                                         "unknown_fused", "dropped", "lower", "nfkd", "punctuation",
-                                         "split_removed", "split_removed_invert", "split_isolated",
-                                         "split_isolated_invert", "split_merged_with_previous",
-                                         "split_merged_with_previous_invert",
-                                         "split_merged_with_next", "split_merged_with_next_invert",
-                                         "split_contiguous", "split_contiguous_invert", "shipped"),
-                         [](const auto& info) { return std::string(info.param); });
+// The sets and scripts that are tables here, for every code point.
+TEST(OracleCharacters, PropertiesAreThoseOfThePackage) {
+  if (oracle_folder().empty()) GTEST_SKIP() << "the oracle environment is not installed";
+  ASSERT_NE(oracle_folder(), "failed") << "tokenizer_oracle.py fails";
+  const std::string expected = read_file(oracle_folder() / "properties").value();
+  ASSERT_EQ(expected.size(), size_t{0x110000});
+  int failures = 0;
+  for (char32_t c = 0; c < 0x110000 && failures < 20; ++c) {
+    if (c >= 0xD800 && c < 0xE000) continue;
+    const bool has_next = c + 1 < 0x110000 && c + 1 != 0xD800;
+    const int script = sentencepiece_script(c);
+    const int next = has_next ? sentencepiece_script(c + 1) : script;
+    // A mark that its normal form takes apart is never asked about as such; three controls are
+    // white space to the cleaner of texts.
+    const bool is_space = c == '\t' || c == '\n' || c == '\r';
+    const bool is_apart = normalize_unicode(utf8_of(c), NormalizationForm::kNfd) == utf8_of(c);
+    const int ours = (is_punctuation(c) ? 1 : 0) | (is_mark(c) ? 2 : 0) |
+                     (is_apart && is_nonspacing_mark(c) ? 4 : 0) |
+                     (is_control(c) && !is_space ? 8 : 0) |
+                     (script != kAnyScript && next != kAnyScript && script != next ? 16 : 0);
+    if (ours == static_cast<uint8_t>(expected[c])) continue;
+    ++failures;
+    ADD_FAILURE() << "U+" << std::hex << static_cast<uint32_t>(c) << ": ours " << ours
+                  << ", expected " << static_cast<int>(static_cast<uint8_t>(expected[c]));
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Kinds, OracleTokenizer,
+    testing::Values("gpt2", "gpt2_prefix", "llama3", "qwen2", "camel", "several_splits", "digits",
+                    "digits_runs", "normalizer_bytes", "llama2", "metaspace_first",
+                    "metaspace_always", "metaspace_never", "gemma", "unknown", "unknown_fused",
+                    "dropped", "lower", "nfkd", "punctuation", "split_removed",
+                    "split_removed_invert", "split_isolated", "split_isolated_invert",
+                    "split_merged_with_previous", "split_merged_with_previous_invert",
+                    "split_merged_with_next", "split_merged_with_next_invert", "split_contiguous",
+                    "split_contiguous_invert", "shipped", "unigram_t5", "unigram_xlmr",
+                    "unigram_albert", "unigram_first", "unigram_first_split", "unigram_plain",
+                    "unigram_some_bytes", "unigram_ties", "unigram_ties_split", "unigram_unknowns",
+                    "unigram_scripts", "unigram_byte_level", "unigram_delimiter", "unigram_fixed",
+                    "wordpiece_uncased", "wordpiece_cased", "wordpiece_accents",
+                    "wordpiece_keeps_accents", "wordpiece_short", "wordpiece_one_word",
+                    "wordpiece_marks", "wordlevel", "wordlevel_origin", "wordlevel_ctc",
+                    "wordlevel_ctc_plain"),
+    [](const auto& info) { return std::string(info.param); });
 
 }  // namespace
 }  // namespace kvasir::text

@@ -258,9 +258,9 @@ TEST(TokenizerFile, SaysWhatIsWrongAndWhere) {
             "[]; is the file damaged?");
   EXPECT_EQ(error_of_file(R"({"version": "2.0"})"),
             "t.json.version: \"2.0\" is not supported; supported: 1.0");
-  EXPECT_EQ(error_of_file(R"({"model": {"type": "Unigram"}})"),
-            "t.json.model: \"Unigram\" is not supported; supported: BPE (byte level, and with "
-            "byte_fallback)");
+  EXPECT_EQ(error_of_file(R"({"model": {"type": "Trigram"}})"),
+            "t.json.model: \"Trigram\" is not supported; supported: BPE, Unigram, WordPiece, "
+            "WordLevel");
   const auto model = [](std::string_view vocab, std::string_view merges) {
     return error_of_file(
         fmt::format(R"({{"model": {{"type": "BPE", "vocab": {}, "merges": {}}}}})", vocab, merges));

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include "formats/safetensors.h"
+#include "models/family.h"
 #include "models/forward.h"
 #include "oracle_models.h"
 #include "train/autograd_ops.h"
@@ -37,11 +38,19 @@ TEST_P(OracleTraining, LogitsAndGradientsEqualTransformers) {
   at::Tensor targets = at::empty({63}, at::kLong);
   std::copy(tokens.begin() + 1, tokens.end(), targets.mutable_data_ptr<int64_t>());
   at::cross_entropy_loss(logits.slice(0, 0, 63), targets).backward();
-  const std::pair<const char*, at::Tensor> parameters[] = {
+  const AutogradLayer& first = weights.layers[0];
+  std::vector<std::pair<const char*, at::Tensor>> parameters = {
       {"model.embed_tokens.weight", weights.embedding},
-      {"model.layers.0.self_attn.q_proj.weight", weights.layers[0].q.weight},
-      {"model.layers.0.mlp.up_proj.weight", weights.layers[0].up.weight},
-      {"model.layers.0.input_layernorm.weight", weights.layers[0].input_norm}};
+      {"model.layers.0.self_attn.q_proj.weight", first.q.weight},
+      {"model.layers.0.self_attn.k_proj.weight", first.k.weight},
+      {"model.layers.0.self_attn.v_proj.weight", first.v.weight},
+      {"model.layers.0.mlp.gate_proj.weight", first.gate.weight},
+      {"model.layers.0.mlp.up_proj.weight", first.up.weight},
+      {"model.layers.0.input_layernorm.weight", first.input_norm}};
+  if (models::has_output_norms(models::find_family(config))) {
+    parameters.emplace_back("model.layers.0.post_self_attn_layernorm.weight", first.o_norm);
+    parameters.emplace_back("model.layers.0.post_mlp_layernorm.weight", first.down_norm);
+  }
   for (const auto& [name, parameter] : parameters) {
     ASSERT_TRUE(parameter.grad().defined()) << name;
     const std::vector<float> reference = oracle::floats(expected, std::string("gradient_") + name);

@@ -27,6 +27,9 @@ void run(const CpuContext& context, const RmsNormArgs& args, RmsNormFunction nor
   if (args.y_dtype == DType::kF16)
     throw Error(ErrorCode::kInvalidArgument, "expected y in f32 or bf16, found f16",
                 "run_rms_norm");
+  if (args.accumulate && args.y_dtype != DType::kF32)
+    throw Error(ErrorCode::kInvalidArgument, "expected y in f32 to add to, found bf16",
+                "run_rms_norm");
   const int64_t wanted = args.rows * args.size / kTaskElements;
   const int64_t tasks = std::clamp<int64_t>(wanted, 1, std::max<int64_t>(args.rows, 1));
   context.pool.parallel(tasks, [&](int64_t task, int) {

@@ -1,5 +1,5 @@
 #pragma once
-// y = x / sqrt(mean(x^2) + eps) * weight, row by row.
+// y = x / sqrt(mean(x^2) + eps) * weight, row by row; or y += that.
 
 #include <cstdint>
 
@@ -19,6 +19,7 @@ struct RmsNormArgs {
   float eps = 0;
   // Gather: y[i] is the norm of x[row_index[i]]; null = identity.
   const int32_t* row_index = nullptr;
+  bool accumulate = false;  // y += the norm; y in f32 only
 };
 
 void run_rms_norm(const CpuContext& context, const RmsNormArgs& args, Isa at_most = kEveryIsa);

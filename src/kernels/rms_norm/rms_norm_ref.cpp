@@ -14,10 +14,13 @@ void rms_norm_rows_ref(const RmsNormArgs& args, int64_t begin, int64_t end) {
     const double scale = 1 / std::sqrt(squares / static_cast<double>(args.size) + args.eps);
     for (int64_t i = 0; i < args.size; ++i) {
       const auto value = static_cast<float>(x[i] * scale * args.weight[i]);
-      if (args.y_dtype == DType::kF32)
-        static_cast<float*>(args.y)[row * args.y_row_stride + i] = value;
+      const int64_t at = row * args.y_row_stride + i;
+      if (args.y_dtype == DType::kBF16)
+        static_cast<bf16_t*>(args.y)[at] = f32_to_bf16(value);
+      else if (args.accumulate)
+        static_cast<float*>(args.y)[at] += value;
       else
-        static_cast<bf16_t*>(args.y)[row * args.y_row_stride + i] = f32_to_bf16(value);
+        static_cast<float*>(args.y)[at] = value;
     }
   }
 }

@@ -52,6 +52,7 @@ void run(const CpuContext& context, const RopeWriteArgs& args, RopeWriteFunction
                        .kv_heads = kv_heads,
                        .head_dim = args.pages.head_dim,
                        .rotary_dim = args.rotary_dim,
+                       .interleaved = args.interleaved,
                        .cos_sin = args.cos_sin + row * args.rotary_dim,
                        .q_norm = args.q_norm,
                        .k_norm = args.k_norm,

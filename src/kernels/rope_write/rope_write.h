@@ -1,7 +1,6 @@
 #pragma once
 // What stands between the QKV projection and attention, in one pass: the optional RMS norm of each
-// query and key head (Qwen3), rotary embedding ("rotate half": element i pairs with i + rotary/2),
-// and the write of K and V into their pages.
+// query and key head (Qwen3), rotary embedding, and the write of K and V into their pages.
 
 #include <cstdint>
 
@@ -23,7 +22,10 @@ struct RopeWriteArgs {
   const float* q_norm = nullptr;  // [head_dim] or null
   const float* k_norm = nullptr;  // [head_dim] or null
   float norm_eps = 0;
-  int rotary_dim = 0;              // leading elements of a head that rotate; even, <= head_dim
+  int rotary_dim = 0;  // leading elements of a head that rotate; even, <= head_dim
+  // Pairs that rotate, i in [0, rotary_dim / 2): elements i and i + rotary_dim / 2 ("rotate half"),
+  // or with `interleaved` elements 2i and 2i + 1 (GLM).
+  bool interleaved = false;
   const float* cos_sin = nullptr;  // [rows, rotary_dim]: rotary_dim/2 cosines, then as many sines
   void* q_out = nullptr;  // [rows, q_heads, head_dim] in pages.dtype, null where q_heads = 0
   const uint32_t* slot_page = nullptr;  // [rows] page index of each row's position

@@ -28,8 +28,10 @@ void write_head(const RopeWriteRow& row, const float* x, const float* norm, int 
   for (int i = 0; i < half; ++i) {
     const double cosine = row.cos_sin[i];
     const double sine = row.cos_sin[half + i];
-    store(row.dtype, out, i, element(i) * cosine - element(half + i) * sine);
-    store(row.dtype, out, half + i, element(half + i) * cosine + element(i) * sine);
+    const int first = row.interleaved ? 2 * i : i;
+    const int second = row.interleaved ? 2 * i + 1 : half + i;
+    store(row.dtype, out, first, element(first) * cosine - element(second) * sine);
+    store(row.dtype, out, second, element(second) * cosine + element(first) * sine);
   }
   for (int i = rotary_dim; i < row.head_dim; ++i) store(row.dtype, out, i, element(i));
 }

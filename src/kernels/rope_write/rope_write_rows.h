@@ -13,6 +13,7 @@ struct RopeWriteRow {
   int kv_heads = 0;  // 0: queries only
   int head_dim = 0;
   int rotary_dim = 0;
+  bool interleaved = false;
   const float* cos_sin = nullptr;
   const float* q_norm = nullptr;
   const float* k_norm = nullptr;

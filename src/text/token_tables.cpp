@@ -1,4 +1,4 @@
-#include "text/bpe_tables.h"
+#include "text/token_tables.h"
 
 #include <algorithm>
 #include <bit>
@@ -7,6 +7,14 @@ namespace kvasir::text {
 
 bool TokenMap::insert(std::string_view text, TokenId id) {
   if (find(text) >= 0) return false;
+  append(text, id);
+  return true;
+}
+
+// Later entries of a text stand behind earlier ones in every chain of slots.
+void TokenMap::insert_shadowed(std::string_view text, TokenId id) { append(text, id); }
+
+void TokenMap::append(std::string_view text, TokenId id) {
   if (entries_.size() * 2 >= slots_.size()) grow();
   const uint64_t hash = hash_bytes(text);
   const size_t mask = slots_.size() - 1;
@@ -15,7 +23,6 @@ bool TokenMap::insert(std::string_view text, TokenId id) {
   slots_[slot] = {static_cast<uint32_t>(hash >> 32), static_cast<int32_t>(entries_.size())};
   entries_.push_back({arena_.size(), static_cast<uint32_t>(text.size()), id});
   arena_.append(text);
-  return true;
 }
 
 TokenId TokenMap::find(std::string_view text) const {
@@ -88,7 +95,7 @@ size_t short_slot(uint64_t low, uint64_t high, int bits) {
 
 }  // namespace
 
-bool BpeCache::find(std::string_view word, std::vector<TokenId>& out) const {
+bool WordCache::find(std::string_view word, std::vector<TokenId>& out) const {
   if (word.size() <= kShortBytes) {
     if (short_.empty()) return false;
     uint64_t low, high;
@@ -112,7 +119,7 @@ bool BpeCache::find(std::string_view word, std::vector<TokenId>& out) const {
   return true;
 }
 
-void BpeCache::insert(std::string_view word, std::span<const TokenId> ids) {
+void WordCache::insert(std::string_view word, std::span<const TokenId> ids) {
   if (word.empty() || word.size() > kLongBytes) return;
   if (word.size() <= kShortBytes && ids.size() <= kShortIds) {
     if (short_.empty()) short_.resize(size_t{1} << kShortBits);

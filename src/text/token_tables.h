@@ -1,5 +1,5 @@
 #pragma once
-// Flat hash tables for byte-pair encoding: token to id, pair to merge, and a cache of words.
+// Flat hash tables of the models: token to id, pair to merge, and a cache of words.
 
 #include <cstdint>
 #include <cstring>
@@ -11,6 +11,9 @@
 namespace kvasir::text {
 
 using TokenId = int32_t;
+
+// Ids above this are taken for a damaged file.
+constexpr TokenId kMaxTokenId = (1 << 22) - 1;
 
 // A 64-bit hash of bytes, for tables in memory only.
 inline uint64_t hash_bytes(std::string_view text) {
@@ -38,6 +41,8 @@ class TokenMap {
   // False, and nothing changed, where the text is there already.
   bool insert(std::string_view text, TokenId id);
   TokenId find(std::string_view text) const;  // -1 where absent
+  // A further id of a text that is there already: an entry that find() passes over.
+  void insert_shadowed(std::string_view text, TokenId id);
   size_t size() const { return entries_.size(); }
   std::string_view text(size_t entry) const {
     return std::string_view(arena_).substr(entries_[entry].offset, entries_[entry].size);
@@ -55,6 +60,7 @@ class TokenMap {
     int32_t entry = -1;
   };
   void grow();
+  void append(std::string_view text, TokenId id);
 
   std::string arena_;
   std::vector<Entry> entries_;
@@ -95,7 +101,7 @@ class MergeMap {
 };
 
 // Words and their ids. Bounded: a new word may displace another. Belongs to one thread.
-class BpeCache {
+class WordCache {
  public:
   // Appends the ids of `word` to `out`; false where it is not cached.
   bool find(std::string_view word, std::vector<TokenId>& out) const;
