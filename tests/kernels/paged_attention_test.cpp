@@ -16,9 +16,9 @@ namespace {
 //   weights
 //     with them, grow with the scores.
 //   bf16: the result is rounded to 8 bits (relative error up to 2^-9, mean square 1e-6), on both
-//     sides; where products are of bf16 pairs the weights are rounded too (another 3e-6), and one
-//     row's error is at most 2^-8 * 5 for the weights and as much for the results. exp to 8e-5,
-//     hence lse.
+//     sides; where products are of bf16 pairs the weights have 8 bits too (another 4e-6), and one
+//     row's error is hardly more than 2^-8 * 5 for the weights and as much for the results. exp to
+//     8e-5, hence lse.
 struct Bounds {
   double mean_square;
   double maximum;
