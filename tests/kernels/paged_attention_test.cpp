@@ -25,9 +25,12 @@ struct Bounds {
   double lse;
 };
 Bounds bounds(const AttentionProblem& problem) {
-  const double grown = std::max(1.0f, problem.shape().query_scale);
+  double grown = std::max(1.0f, problem.shape().query_scale);
+  for (const SpanShape& span : problem.shape().spans)
+    grown = std::max(grown, static_cast<double>(problem.shape().key_growth) *
+                                static_cast<double>(span.query_offset + span.rows));
   if (problem.dtype() == DType::kF32) return {1e-11 * grown * grown, 2e-5 * grown, 1e-5 * grown};
-  return {1.5e-5, 0.04, 5e-4};
+  return {1.5e-5, 0.04, 5e-4 + 4e-7 * grown};
 }
 
 void expect_close(const AttentionProblem& problem, const AttentionResult& expected,
@@ -142,6 +145,18 @@ TEST(PagedAttention, PeakedWeights) {
            .query_scale = query_scale});
 }
 
+// Weights relative to the first key's would soon overflow.
+TEST(PagedAttention, ScoresThatGrowWithEveryKey) {
+  for (float key_growth : {0.02f, 0.3f, 2.0f})
+    for (int head_dim : {32, 80, 128})
+      check({.q_heads = 5,
+             .kv_heads = 1,
+             .head_dim = head_dim,
+             .spans = {{300, 0}, {1, 900}, {33, 700}, {1, 0}},
+             .window = key_growth < 1 ? 0 : 200,
+             .key_growth = key_growth});
+}
+
 TEST(PagedAttention, RaggedBatchesAndEmptySpans) {
   check({.spans = {}});
   check({.spans = {{0, 0}}});
@@ -201,7 +216,8 @@ TEST(PagedAttention, DeterministicWhateverChunksBatchesThreads) {
                                       .head_dim = 80,
                                       .spans = {{kLength, 0}, {1, 200}, {30, 100}},
                                       .window = window,
-                                      .query_scale = 3},
+                                      .query_scale = 3,
+                                      .key_growth = window == 0 ? 0.0f : 0.5f},
                                      dtype);
       const std::vector<AttentionSpan> whole = problem.spans();
       for (Isa isa : attention_isas(problem.desc())) {
