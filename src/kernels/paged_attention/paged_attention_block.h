@@ -50,18 +50,25 @@ struct QueryBlock {
   int group = 1;
   int head_dim = 0;
   int64_t first_position = 0;
-  int64_t window = 0;    // 0 = unlimited
   float scale_log2 = 0;  // scale * log2(e), positive
   AttentionScratch scratch;
 };
 
-// Keys [first + begin, first + end) of a sequence; begin and first are multiples of 64. Positions
-// from first + end on are not looked at.
+// Keys of a sequence that a query block meets together: those at places [begin, end) of a block, at
+// ascending positions. What lies at places from `end` on is not looked at, but for the rest of a
+// page what lies before `begin` is.
 struct KeyBlock {
-  int64_t first = 0;
+  int64_t first = 0;  // position of place 0
   int begin = 0;
   int end = 0;
-  // K of this KV head in the pages of positions first, first + 64, ...; V lies behind K.
+  // Null: place i is position first + i, and first is a multiple of 64. Otherwise place i is
+  // position positions[i >> position_keys_log2] + i % 2^position_keys_log2.
+  const int32_t* positions = nullptr;
+  int position_keys_log2 = 0;  // 0 or 6
+  // A query at position r sees the key at position c where offset_begin <= r - c < offset_end.
+  int64_t offset_begin = 0;
+  int64_t offset_end = 0;
+  // K of this KV head for places 0, 64, ...; V lies behind K.
   const std::byte* pages[kMostBlockKeys / 64] = {};
   // The same of the block that comes next, to be brought near; null where there is none.
   const std::byte* next_pages[kMostBlockKeys / 64] = {};
