@@ -74,8 +74,8 @@ CpuOps::Buffers CpuOps::lay_out(const ModelConfig& config, DType dtype, int thre
   take(buffers.workspace,
        static_cast<int64_t>(kernels::attention_workspace_bytes(
            attention_desc(config, dtype), rows,
-           // Each may be cut in two, a sparse part and a dense one, of one row at least.
-           std::min(rows, 2 * options.max_spans), options.max_length, threads)));
+           // Each may be cut in three, a sparse part between dense ones, of one row at least.
+           std::min(rows, 3 * options.max_spans), options.max_length, threads)));
   // Last: pages beyond the rows in use are never touched.
   take(buffers.logits, logit_rows * config.vocab_size * 4);
   buffers.bytes = used;
@@ -200,30 +200,27 @@ void CpuOps::lay_out_attention(bool narrow) {
       work.query_offset += span.rows - span.logit_rows;
       work.rows = span.logit_rows;
     }
-    const auto add = [&](const kernels::AttentionSpan& part) {
-      attention_spans_.push_back(part);
+    prefill::RowRange sparse;
+    if (span.planner && work.rows > 0)
+      sparse = span.planner->plan({.layer = static_cast<int>(layer_index_),
+                                   .q_heads = static_cast<int>(weights_.config.num_q_heads),
+                                   .query_offset = work.query_offset,
+                                   .rows = work.rows,
+                                   .prompt_length = span.prompt_length},
+                                  plan_buffers_[i]);
+    if (!sparse.empty()) plans_[i] = plan_buffers_[i].view();
+    const auto add = [&](int64_t first, int64_t last, const kernels::AttentionPlan* plan) {
+      if (first >= last) return;
+      attention_spans_.push_back({.first_row = work.first_row + first,
+                                  .rows = last - first,
+                                  .query_offset = work.query_offset + first,
+                                  .page_table = work.page_table,
+                                  .plan = plan});
       span_of_attention_.push_back(i);
     };
-    const int64_t sparse =
-        span.planner && work.rows > 0
-            ? span.planner->plan({.layer = static_cast<int>(layer_index_),
-                                  .q_heads = static_cast<int>(weights_.config.num_q_heads),
-                                  .query_offset = work.query_offset,
-                                  .rows = work.rows,
-                                  .prompt_length = span.prompt_length},
-                                 plan_buffers_[i])
-            : 0;
-    if (sparse > 0) {
-      kernels::AttentionSpan part = work;
-      part.rows = sparse;
-      plans_[i] = plan_buffers_[i].view();
-      part.plan = &plans_[i];
-      add(part);
-      work.first_row += sparse;
-      work.rows -= sparse;
-      work.query_offset += sparse;
-    }
-    if (work.rows > 0) add(work);
+    add(0, sparse.first, nullptr);
+    add(sparse.first, sparse.last, &plans_[i]);
+    add(sparse.last, work.rows, nullptr);
   }
   layer_pairs_.assign(attention_spans_.size(), 0);
 }

@@ -123,8 +123,8 @@ class CpuOps {
   std::vector<uint8_t> slot_row_;
   std::vector<float> narrow_cos_sin_;
   std::vector<uint64_t> scored_pairs_;
-  // What attention of the current layer runs over. A span may be two: rows with a plan, and dense
-  // ones behind them.
+  // What attention of the current layer runs over. A span may be three: rows with a plan
+  // between dense ones.
   std::vector<kernels::AttentionSpan> attention_spans_;
   std::vector<size_t> span_of_attention_;          // [attention_spans_]: of the step
   std::vector<uint64_t> layer_pairs_;              // [attention_spans_]

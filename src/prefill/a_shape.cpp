@@ -1,5 +1,7 @@
 #include "prefill/a_shape.h"
 
+#include <algorithm>
+
 #include "prefill/options.h"
 
 namespace kvasir::prefill {
@@ -12,10 +14,8 @@ class AShape final : public Planner {
  public:
   AShape(int32_t init, int32_t local) : init_(init), local_(local) {}
 
-  int64_t plan(const PlanSite& site, PlanBuffer& plan) const override {
-    if (a_shape_is_dense(site, init_, local_)) return 0;
-    plan_a_shape(init_, local_, site.q_heads, plan);
-    return site.rows;
+  RowRange plan(const PlanSite& site, PlanBuffer& plan) const override {
+    return plan_a_shape(init_, local_, site, site.rows, plan);
   }
 
  private:
@@ -24,18 +24,16 @@ class AShape final : public Planner {
 
 }  // namespace
 
-bool a_shape_is_dense(const PlanSite& site, int32_t init, int32_t local) {
-  return site.query_offset + site.rows <= int64_t{init} + local;
-}
-
-// Neither segment depends on the row tile: the kernels then give each row the same result however
-// the prompt is cut into chunks.
-void plan_a_shape(int32_t init, int32_t local, int q_heads, PlanBuffer& plan) {
+RowRange plan_a_shape(int32_t init, int32_t local, const PlanSite& site, int64_t last,
+                      PlanBuffer& plan) {
+  const int64_t first = std::max<int64_t>(0, int64_t{init} + local - site.query_offset);
+  if (first >= last) return {};
   plan.clear();
   plan.row_tile = 128;
   plan.segments.push_back({.count = init, .offset_begin = local});
   plan.segments.push_back({.count = kernels::kNoBound, .offset_end = local});
-  plan.heads.assign(static_cast<size_t>(q_heads), {.first = 0, .count = 2});
+  plan.heads.assign(static_cast<size_t>(site.q_heads), {.first = 0, .count = 2});
+  return {first, last};
 }
 
 std::shared_ptr<const Planner> make_a_shape(const MethodChoice& choice) {

@@ -9,9 +9,10 @@ namespace kvasir::prefill {
 
 std::shared_ptr<const Planner> make_a_shape(const MethodChoice& choice);
 
-// Whether every one of a site's queries sees all positions before it.
-bool a_shape_is_dense(const PlanSite& site, int32_t init, int32_t local);
-// The plan of it, one program for all heads.
-void plan_a_shape(int32_t init, int32_t local, int q_heads, PlanBuffer& plan);
+// The plan of it for those of the site's rows up to `last` that do not see everything, one program
+// for all heads. Which rows these are depends on their positions alone, not on the chunk they are
+// in: so each row's result does not either.
+RowRange plan_a_shape(int32_t init, int32_t local, const PlanSite& site, int64_t last,
+                      PlanBuffer& plan);
 
 }  // namespace kvasir::prefill

@@ -25,6 +25,13 @@ struct PlanSite {
   int64_t prompt_length = 0;  // of the whole prompt, this chunk's and later ones' tokens included
 };
 
+// Rows [first, last) of a site.
+struct RowRange {
+  int64_t first = 0;
+  int64_t last = 0;
+  bool empty() const { return first >= last; }
+};
+
 // An attention plan with its arrays, which are used again and again.
 struct PlanBuffer {
   int32_t row_tile = 64;
@@ -41,10 +48,9 @@ struct PlanBuffer {
 class Planner {
  public:
   virtual ~Planner() = default;
-  // Says what the first rows of the site attend to, in `plan`, and returns how many; the rows
-  // behind them attend to all positions before them. 0: the whole site is dense, and `plan` is
-  // unspecified.
-  virtual int64_t plan(const PlanSite& site, PlanBuffer& plan) const = 0;
+  // Returns the rows that `plan` is then for, as if they were a span of their own; the others
+  // attend to all positions before them. Where it is empty, `plan` is unspecified.
+  virtual RowRange plan(const PlanSite& site, PlanBuffer& plan) const = 0;
 };
 
 // The planner of a choice whose name and options have been checked (base/method.h); null for dense.

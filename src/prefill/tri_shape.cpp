@@ -14,7 +14,7 @@ class TriShapePlanner final : public Planner {
  public:
   explicit TriShapePlanner(const TriShape& shape) : shape_(shape) {}
 
-  int64_t plan(const PlanSite& site, PlanBuffer& plan) const override {
+  RowRange plan(const PlanSite& site, PlanBuffer& plan) const override {
     return shape_.plan(site, plan);
   }
 
@@ -24,14 +24,9 @@ class TriShapePlanner final : public Planner {
 
 }  // namespace
 
-int64_t TriShape::plan(const PlanSite& site, PlanBuffer& plan) const {
-  const int64_t before_last =
-      std::clamp<int64_t>(site.prompt_length - last - site.query_offset, 0, site.rows);
-  PlanSite sparse = site;
-  sparse.rows = before_last;
-  if (before_last == 0 || a_shape_is_dense(sparse, init, local)) return 0;
-  plan_a_shape(init, local, site.q_heads, plan);
-  return before_last;
+RowRange TriShape::plan(const PlanSite& site, PlanBuffer& plan) const {
+  const int64_t before_last = site.prompt_length - last - site.query_offset;
+  return plan_a_shape(init, local, site, std::min(site.rows, before_last), plan);
 }
 
 std::shared_ptr<const Planner> make_tri_shape(const MethodChoice& choice) {

@@ -12,7 +12,7 @@ struct TriShape {
   int32_t last = 0;
 
   // As Planner::plan.
-  int64_t plan(const PlanSite& site, PlanBuffer& plan) const;
+  RowRange plan(const PlanSite& site, PlanBuffer& plan) const;
 };
 
 std::shared_ptr<const Planner> make_tri_shape(const MethodChoice& choice);

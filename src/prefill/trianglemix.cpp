@@ -16,8 +16,9 @@ class TriangleMix final : public Planner {
   TriangleMix(const TriShape& shape, std::vector<bool> is_triangle)
       : shape_(shape), is_triangle_(std::move(is_triangle)) {}
 
-  int64_t plan(const PlanSite& site, PlanBuffer& plan) const override {
-    return is_triangle_.at(static_cast<size_t>(site.layer)) ? shape_.plan(site, plan) : 0;
+  RowRange plan(const PlanSite& site, PlanBuffer& plan) const override {
+    if (!is_triangle_.at(static_cast<size_t>(site.layer))) return {};
+    return shape_.plan(site, plan);
   }
 
  private:
