@@ -146,9 +146,10 @@ Workspace lay_out(const AttentionDesc& desc, int64_t rows, int64_t spans, int th
   const int64_t columns = round_up(desc.head_dim, kPanelColumns);
   const int64_t row_bytes = round_up(desc.head_dim, 2 * kPanelColumns) * 4;
   const int64_t block_rows = round_up(std::max(most_block_rows(desc), group), kRowPadding);
-  // With a plan each head may have its own query blocks, of kLeastBlockRows queries and the rest.
-  const int64_t blocks =
-      spans * group + ceil_div(rows, std::max<int64_t>(1, kLeastBlockRows / group));
+  // With a plan heads may have query blocks of their own, each with a rest in a span and a row
+  // tile.
+  const int64_t blocks = group * (spans + ceil_div(rows, 64)) +
+                         ceil_div(rows, std::max<int64_t>(1, kLeastBlockRows / group));
   const int64_t slots = desc.kv_heads * spans + kDecodeTasksPerThread * threads;
   Workspace w;
   const auto take = [&](auto*& pointer, int64_t bytes) {
@@ -227,7 +228,7 @@ class Attention {
       const AttentionSpan& span = args_.spans[i];
       if (is_decode(span)) continue;
       if (span.plan)
-        cut_sparse(static_cast<int64_t>(i), *span.plan);
+        cut_sparse(static_cast<int64_t>(i), *span.plan, block_rows);
       else
         cut_dense(static_cast<int64_t>(i), std::max<int64_t>(1, block_rows / group_));
     }
@@ -253,33 +254,42 @@ class Attention {
     }
   }
 
-  // A query block lies in a row tile and has heads of one program.
-  void cut_sparse(int64_t index, const AttentionPlan& plan) {
-    const AttentionSpan& span = args_.spans[index];
+  // A query block has heads of one program and lies in a row tile, where that matters.
+  void cut_sparse(int64_t index, const AttentionPlan& plan, int64_t block_rows) {
+    const int64_t rows = args_.spans[index].rows;
     for (int64_t head = 0, heads; head < desc_.q_heads; head += heads) {
       heads = 1;
       const HeadProgram& program = plan.heads[head];
       while ((head + heads) % group_ != 0 && plan.heads[head + heads].first == program.first &&
              plan.heads[head + heads].count == program.count)
         ++heads;
-      const int64_t most_queries =
-          std::clamp<int64_t>(std::max(most_block_rows(desc_), group_) / heads, 1, plan.row_tile);
-      for (int64_t tile = 0; tile < span.rows; tile += plan.row_tile)
-        for (int64_t query = tile; query < std::min<int64_t>(span.rows, tile + plan.row_tile);
-             query += most_queries) {
-          Task task{
-              .span = index,
-              .kv_head = static_cast<int32_t>(head / group_),
-              .first_head = static_cast<int32_t>(head % group_),
-              .heads = heads,
-              .first_query = query,
-              .queries = std::min({most_queries, span.rows - query, tile + plan.row_tile - query})};
-          KeyWalk walk = walk_of(task, plan, program);
-          for (KeyBlock block; walk.next(block);)
-            task.cost += (block.end - block.begin) * task.queries;
-          workspace_.tasks[tasks_++] = task;
-        }
+      const bool by_tile = depends_on_tile(plan, program);
+      const int64_t tile_rows = by_tile ? plan.row_tile : rows;
+      const int64_t most_rows = by_tile ? std::max(most_block_rows(desc_), group_) : block_rows;
+      const int64_t most_queries = std::clamp<int64_t>(most_rows / heads, 1, tile_rows);
+      Task task{.span = index,
+                .kv_head = static_cast<int32_t>(head / group_),
+                .first_head = static_cast<int32_t>(head % group_),
+                .heads = heads};
+      for (int64_t query = 0; query < rows; query += task.queries) {
+        task.first_query = query;
+        task.queries = std::min({most_queries, rows - query, tile_rows - query % tile_rows});
+        task.cost = 0;
+        KeyWalk walk = walk_of(task, plan, program);
+        for (KeyBlock block; walk.next(block);)
+          task.cost += (block.end - block.begin) * task.queries;
+        workspace_.tasks[tasks_++] = task;
+      }
     }
+  }
+
+  // Whether a program says something else for one row tile than for another.
+  static bool depends_on_tile(const AttentionPlan& plan, const HeadProgram& program) {
+    return std::ranges::any_of(
+        plan.segments.subspan(program.first, program.count), [](const PlanSegment& segment) {
+          return segment.kind == SegmentKind::kRelative || segment.kind == SegmentKind::kBlocks ||
+                 segment.tile_begin > 0 || segment.tile_end != kNoBound;
+        });
   }
 
   KeyWalk walk_of(const Task& task, const AttentionPlan& plan, const HeadProgram& program) const {
