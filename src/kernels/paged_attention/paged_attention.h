@@ -62,7 +62,8 @@ size_t attention_workspace_bytes(const AttentionDesc& desc, int64_t max_rows, in
                                  int64_t max_length, int threads);
 
 // Runs the best implementation up to `at_most`. Spans of one row without a plan are decode and are
-// split over keys; others are prefill. Both may be mixed in one call. Work is dealt to context.pool.
+// split over keys; others are prefill. Both may be mixed in one call. Work is dealt to
+// context.pool.
 void run_attention(const CpuContext& context, const AttentionArgs& args, Isa at_most = kEveryIsa);
 
 // The scalar definition of the op, in double precision inside; ignores workspace, deterministic.

@@ -3,10 +3,10 @@
 // structs and function names, no templates and no inline functions, because the files that
 // implement them are compiled for instructions that the CPU may lack.
 //
-// A query block is some consecutive queries of a span times the query heads of one KV head, stacked
-// as rows: row i is head i % group of the query at first_position + i / group. It meets the keys in
-// blocks, ascending. Keys and values of a block are packed once, into operands that every row of
-// the query block then multiplies: panels of 16 columns,
+// A query block is some consecutive queries of a span times query heads of one KV head, stacked as
+// rows: row i is head i % group of the query at first_position + i / group. It meets the keys in
+// blocks, ascending, with a plan segment by segment. Keys and values of a block are packed once,
+// into operands that every row of the query block then multiplies: panels of 16 columns,
 //   keys    [panel of 16 keys][steps of head_dim][16]
 //   values  [panel of 16 of head_dim][steps of keys][16]
 // of 4 bytes, where a step is one element in f32, or a pair of neighbours in bf16 (the order that

@@ -9,7 +9,8 @@
 
 namespace kvasir::kernels {
 
-// The queries of a query block: positions [first, last], all in one row tile of their span.
+// The queries of a query block: positions [first, last], of one row tile where the program depends
+// on it.
 struct QueryRange {
   int64_t first = 0;
   int64_t last = 0;
@@ -18,7 +19,8 @@ struct QueryRange {
 };
 
 // What has nothing of the program in it is left out; what is in it partly has offset bounds, which
-// the kernels apply row by row. Segments follow each other as in the program.
+// the kernels apply row by row, in granules of 32 keys: a run of 64 keys that starts anywhere has
+// 96 keys scored. Segments follow each other as in the program, each in blocks of its own.
 class KeyWalk {
  public:
   // Blocks of a kAbsolute segment start at multiples of `alignment` (a multiple of 64): with that
