@@ -19,6 +19,7 @@ struct MethodCapabilities {
   bool batching = false;         // several sequences in one step
   bool quantised_kv = false;     // KV in another form than the plain one
   bool cuda_graphs = false;
+  bool gpu = false;           // --device cuda
   bool several_gpus = false;
   bool images = false;  // prompts of several modalities
 };

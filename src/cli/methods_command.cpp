@@ -36,6 +36,7 @@ std::vector<std::string> names_of(const MethodCapabilities& can) {
   add(can.batching, "batching");
   add(can.quantised_kv, "quantised KV");
   add(can.cuda_graphs, "CUDA graphs");
+  add(can.gpu, "GPU");
   add(can.several_gpus, "several GPUs");
   add(can.images, "images");
   return names;

@@ -6,7 +6,7 @@ namespace {
 constexpr Method kMethods[] = {
     {.name = "plain",
      .description = "keys and values as computed",
-     .capabilities = {.chunked_prefill = true, .prefix_reuse = true, .batching = true},
+     .capabilities = {.chunked_prefill = true, .prefix_reuse = true, .batching = true, .gpu = true},
      .options = {}},
 };
 

@@ -28,7 +28,9 @@ void CpuExecutor::lay_out(const Step& step) {
                            .rows = static_cast<int64_t>(span.tokens.size()),
                            .first_position = span.first_position,
                            .page_tables = span.page_tables,
-                           .first_logit_row = static_cast<int64_t>(layout_.logit_rows.size())};
+                           .first_logit_row = static_cast<int64_t>(layout_.logit_rows.size()),
+                           .planner = span.planner,
+                           .prompt_length = span.prompt_length};
     layout_.tokens.insert(layout_.tokens.end(), span.tokens.begin(), span.tokens.end());
     if (span.logits == StepSpan::Logits::kLast) row.logit_rows = 1;
     if (span.logits == StepSpan::Logits::kAll) row.logit_rows = row.rows;

@@ -13,6 +13,7 @@
 #include "engine/sampler.h"
 #include "kernels/page.h"
 #include "kvasir/request.h"
+#include "prefill/planner.h"
 
 namespace kvasir::engine {
 
@@ -26,6 +27,9 @@ struct StepSpan {
   // positions so far + 1 in decode.
   int64_t rope_length = 0;
   bool is_prefill = false;  // counted as prefill in the attention report
+  // What the tokens attend to, those of a prompt of `prompt_length` tokens; null: dense.
+  const prefill::Planner* planner = nullptr;
+  int64_t prompt_length = 0;
   enum class Logits : uint8_t { kNone, kLast, kAll } logits = Logits::kLast;
 };
 
@@ -60,6 +64,7 @@ class Executor {
   virtual int64_t max_positions() const = 0;  // the longest sequence that the model is made for
   // Upper bound of tokens in one step; the scratch memory is planned for it.
   virtual int64_t max_step_tokens() const = 0;
+  virtual bool is_on_gpu() const { return false; }
   // Writes the KV of every token into its page and computes the logits asked for. Errors:
   // kCancelled (KV of this step's positions is then unspecified; running the step again repairs
   // it), kInternal.

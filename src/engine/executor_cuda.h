@@ -36,6 +36,7 @@ class CudaExecutor final : public Executor {
   int64_t vocab_size() const override { return weights_.config.vocab_size; }
   int64_t max_positions() const override { return options_.scratch.max_length; }
   int64_t max_step_tokens() const override { return options_.scratch.max_rows; }
+  bool is_on_gpu() const override { return true; }
   // Decode steps come back before the device has finished them; sample() and logits() wait.
   Result<StepResult> run(const Step& step) override;
   std::vector<Result<SampleResult>> sample(std::span<const Draw> draws) override;

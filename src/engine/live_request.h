@@ -72,6 +72,7 @@ struct LiveRequest {
   RequestId id = 0;
   Request request;
   kv::Domain domain;  // of the stages and, with dynamic rotary scaling, the prompt's length
+  std::shared_ptr<const prefill::Planner> planner;  // of the prompt; null: dense
   std::shared_ptr<EventStream> events = std::make_shared<EventStream>();
   std::vector<Sample> samples;
   bool prompt_done = false;    // and every sample holds its KV

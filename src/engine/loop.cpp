@@ -46,7 +46,9 @@ struct Loop::Impl {
         limits{.vocab_size = executor.vocab_size(),
                .max_positions = executor.max_positions(),
                .pool_positions = kv.stats().total_blocks * kv::kBlockTokens,
-               .max_sequences = options.max_sequences},
+               .max_sequences = options.max_sequences,
+               .gpu = executor.is_on_gpu()},
+        model{.layers = kv.geometry().layers},
         scheduler(kv, {.chunk_tokens = options.chunk_tokens,
                        .step_tokens = options.step_tokens,
                        .max_sequences = options.max_sequences,
@@ -57,6 +59,7 @@ struct Loop::Impl {
 
   const LoopOptions options;
   const RequestLimits limits;
+  const prefill::ModelShape model;
   std::thread thread;
 
   // Guards what follows. The loop's thread holds it while it plans a step and while it takes
@@ -97,9 +100,12 @@ Result<Submission> Loop::submit(Request request) {
   Impl& loop = *impl_;
   try {
     if (auto checked = check_request(request, loop.limits); !checked) return checked.error();
+    auto planner = prefill::make_planner(request.stages.prefill, loop.model);
+    if (!planner) return planner.error();
     const kv::Domain domain = loop.domain(request);
     auto live = std::make_unique<LiveRequest>(std::move(request), domain, loop.limits.vocab_size,
                                               loop.options.make_detokenizer);
+    live->planner = std::move(planner).value();
     live->submitted_seconds = loop.options.now_seconds();
     Submission submission{.id = 0, .events = live->events};
     {

@@ -86,8 +86,9 @@ Result<void> check_request(const Request& request, const RequestLimits& limits) 
   if (auto checked = check_stops(request, limits); !checked) return checked;
   if (auto checked = check_sampling(request.sampling); !checked) return checked;
   // Any prompt may be cut and share its steps and its prefix with others.
-  return check_stages(request.stages,
-                      {.chunked_prefill = true, .prefix_reuse = true, .batching = true});
+  return check_stages(
+      request.stages,
+      {.chunked_prefill = true, .prefix_reuse = true, .batching = true, .gpu = limits.gpu});
 }
 
 }  // namespace kvasir::engine

@@ -13,6 +13,7 @@ struct RequestLimits {
   int64_t max_positions = 0;   // of one sequence, by the model
   int64_t pool_positions = 0;  // of all KV
   int64_t max_sequences = 0;
+  bool gpu = false;  // attention runs on one
 };
 
 // Errors, in one sentence that says what was expected, what was found and what to do:

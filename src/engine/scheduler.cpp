@@ -209,6 +209,8 @@ void Scheduler::add(Plan& plan, LiveRequest& request, Sample& sample) {
                                 .page_tables = {},
                                 .rope_length = rope_length,
                                 .is_prefill = in_prompt || first + 1 < length,
+                                .planner = in_prompt ? request.planner.get() : nullptr,
+                                .prompt_length = prompt,
                                 .logits = first + count == length ? StepSpan::Logits::kLast
                                                                   : StepSpan::Logits::kNone}});
 }

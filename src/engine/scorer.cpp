@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "engine/stages.h"
+
 namespace kvasir::engine {
 namespace {
 
@@ -51,8 +53,10 @@ double divergence(std::span<const float> p, std::span<const float> q) {
 // One pass over a window's tokens, chunk by chunk, with its own sequence.
 class Pass {
  public:
-  Pass(Executor& executor, kv::KvManager& kv, kv::Domain domain)
-      : executor_(executor), kv_(kv), domain_(domain) {}
+  // `planner`: null for dense.
+  Pass(Executor& executor, kv::KvManager& kv, kv::Domain domain,
+       std::shared_ptr<const prefill::Planner> planner)
+      : executor_(executor), kv_(kv), domain_(domain), planner_(std::move(planner)) {}
   ~Pass() { end(); }
 
   void begin(std::span<const TokenId> window) {
@@ -70,6 +74,8 @@ class Pass {
                   .first_position = first,
                   .rope_length = static_cast<int64_t>(window_.size()),
                   .is_prefill = true,
+                  .planner = planner_.get(),
+                  .prompt_length = static_cast<int64_t>(window_.size()),
                   .logits = StepSpan::Logits::kAll};
     for (int layer = 0; layer < kv_.geometry().layers; ++layer)
       span.page_tables.push_back(kv_.page_table(sequence_, layer).data());
@@ -89,6 +95,7 @@ class Pass {
   Executor& executor_;
   kv::KvManager& kv_;
   kv::Domain domain_;
+  std::shared_ptr<const prefill::Planner> planner_;
   kv::SequenceId sequence_ = 0;
   std::span<const TokenId> window_;
   bool open_ = false;
@@ -103,7 +110,13 @@ Score score_tokens(Executor& executor, kv::KvManager& kv, std::span<const TokenI
   const int64_t total = static_cast<int64_t>(tokens.size());
   const size_t vocab = static_cast<size_t>(executor.vocab_size());
   const bool with_begin = begin && total > 0 && tokens[0] == *begin;
-  Pass base(executor, kv, 1), against(executor, kv, 2);
+  const auto pass = [&](kv::Domain domain, const StageChoice& stages) {
+    check_stages(stages, {.chunked_prefill = true, .gpu = executor.is_on_gpu()}).value();
+    return Pass(executor, kv, domain,
+                prefill::make_planner(stages.prefill, {.layers = kv.geometry().layers}).value());
+  };
+  Pass base = pass(1, options.stages);
+  Pass against = pass(2, options.against.value_or(options.stages));
   Moments nll, kl;
   Score score;
   std::vector<float> base_logits;

@@ -32,6 +32,7 @@ Result<void> check_needs(const Method& method, std::string_view stage, const Sta
   const char* missing = needs.chunked_prefill && !can.chunked_prefill ? "prompts cut into chunks"
                         : needs.prefix_reuse && !can.prefix_reuse     ? "KV of earlier requests"
                         : needs.batching && !can.batching             ? "several sequences at once"
+                        : needs.gpu && !can.gpu                       ? "--device cuda"
                                                                       : nullptr;
   if (!missing) return {};
   return Error(ErrorCode::kUnsupported,

@@ -17,6 +17,7 @@ struct StageNeeds {
   bool chunked_prefill = false;
   bool prefix_reuse = false;
   bool batching = false;
+  bool gpu = false;
 };
 
 // The methods of each stage.

@@ -73,7 +73,9 @@ CpuOps::Buffers CpuOps::lay_out(const ModelConfig& config, DType dtype, int thre
   if (has_output_norms(find_family(config))) take(buffers.outputs, rows * config.hidden_size * 4);
   take(buffers.workspace,
        static_cast<int64_t>(kernels::attention_workspace_bytes(
-           attention_desc(config, dtype), rows, options.max_spans, options.max_length, threads)));
+           attention_desc(config, dtype), rows,
+           // Each may be cut in three, a sparse part between dense ones, of one row at least.
+           std::min(rows, 3 * options.max_spans), options.max_length, threads)));
   // Last: pages beyond the rows in use are never touched.
   take(buffers.logits, logit_rows * config.vocab_size * 4);
   buffers.bytes = used;
@@ -182,6 +184,47 @@ CpuOps::Heads CpuOps::project_heads(Activation x, const Layer& layer, bool narro
   return {buffers_.heads, x.rows};
 }
 
+void CpuOps::lay_out_attention(bool narrow) {
+  attention_spans_.clear();
+  span_of_attention_.clear();
+  plan_buffers_.resize(std::max(plan_buffers_.size(), step_->spans.size()));
+  plans_.resize(plan_buffers_.size());
+  for (size_t i = 0; i < step_->spans.size(); ++i) {
+    const SpanLayout& span = step_->spans[i];
+    kernels::AttentionSpan work{.first_row = span.first_row,
+                                .rows = span.rows,
+                                .query_offset = span.first_position,
+                                .page_table = span.page_tables[layer_index_]};
+    if (narrow) {
+      work.first_row = span.first_logit_row;
+      work.query_offset += span.rows - span.logit_rows;
+      work.rows = span.logit_rows;
+    }
+    prefill::RowRange sparse;
+    if (span.planner && work.rows > 0)
+      sparse = span.planner->plan({.layer = static_cast<int>(layer_index_),
+                                   .q_heads = static_cast<int>(weights_.config.num_q_heads),
+                                   .query_offset = work.query_offset,
+                                   .rows = work.rows,
+                                   .prompt_length = span.prompt_length},
+                                  plan_buffers_[i]);
+    if (!sparse.empty()) plans_[i] = plan_buffers_[i].view();
+    const auto add = [&](int64_t first, int64_t last, const kernels::AttentionPlan* plan) {
+      if (first >= last) return;
+      attention_spans_.push_back({.first_row = work.first_row + first,
+                                  .rows = last - first,
+                                  .query_offset = work.query_offset + first,
+                                  .page_table = work.page_table,
+                                  .plan = plan});
+      span_of_attention_.push_back(i);
+    };
+    add(0, sparse.first, nullptr);
+    add(sparse.first, sparse.last, &plans_[i]);
+    add(sparse.last, work.rows, nullptr);
+  }
+  layer_pairs_.assign(attention_spans_.size(), 0);
+}
+
 CpuOps::Activation CpuOps::attend(Heads heads, const Layer& layer, bool narrow) {
   const ModelConfig& config = weights_.config;
   const int64_t rows = narrow ? static_cast<int64_t>(step_->logit_rows.size()) : heads.rows;
@@ -213,20 +256,7 @@ CpuOps::Activation CpuOps::attend(Heads heads, const Layer& layer, bool narrow) 
   }
   if (rows == 0 || stopped()) return {buffers_.mixed, rows, q_size};
 
-  std::vector<kernels::AttentionSpan> spans;
-  spans.reserve(step_->spans.size());
-  for (const SpanLayout& span : step_->spans) {
-    kernels::AttentionSpan work{.first_row = span.first_row,
-                                .rows = span.rows,
-                                .query_offset = span.first_position,
-                                .page_table = span.page_tables[layer_index_]};
-    if (narrow) {
-      work.first_row = span.first_logit_row;
-      work.query_offset += span.rows - span.logit_rows;
-      work.rows = span.logit_rows;
-    }
-    spans.push_back(work);
-  }
+  lay_out_attention(narrow);
   kernels::run_attention(
       context_,
       {.q = buffers_.queries,
@@ -237,11 +267,13 @@ CpuOps::Activation CpuOps::attend(Heads heads, const Layer& layer, bool narrow) 
        .q_heads = static_cast<int>(config.num_q_heads),
        .scale = static_cast<float>(1 / std::sqrt(static_cast<double>(config.head_dim))),
        .window = layer.window,
-       .spans = spans,
+       .spans = attention_spans_,
        .deterministic = step_->deterministic,
        .workspace = buffers_.workspace,
-       .scored_pairs = scored_pairs_.data()},
+       .scored_pairs = layer_pairs_.data()},
       weights_.isa);
+  for (size_t i = 0; i < layer_pairs_.size(); ++i)
+    scored_pairs_[span_of_attention_[i]] += layer_pairs_[i];
   return {buffers_.mixed, rows, q_size};
 }
 

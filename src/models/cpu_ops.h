@@ -8,9 +8,11 @@
 
 #include "base/memory.h"
 #include "kernels/page.h"
+#include "kernels/paged_attention/paged_attention.h"
 #include "kvasir/request.h"
 #include "models/cpu_weights.h"
 #include "models/rotary.h"
+#include "prefill/planner.h"
 
 namespace kvasir::models {
 
@@ -22,6 +24,8 @@ struct SpanLayout {
   std::span<const uint32_t* const> page_tables;  // [layers]
   int64_t first_logit_row = 0;                   // among the rows that need logits
   int64_t logit_rows = 0;                        // 0, 1 (the last) or rows
+  const prefill::Planner* planner = nullptr;     // null: dense
+  int64_t prompt_length = 0;                     // for the planner
 };
 
 // One step, laid out row by row.
@@ -102,6 +106,7 @@ class CpuOps {
                          const CpuScratchOptions& options, std::byte* base);
   void gemm(Activation a, const PackedLinear& linear, kernels::Epilogue epilogue, void* c,
             DType c_dtype, int64_t c_stride);
+  void lay_out_attention(bool narrow);
 
   kernels::CpuContext context_;
   const CpuWeights& weights_;
@@ -118,6 +123,13 @@ class CpuOps {
   std::vector<uint8_t> slot_row_;
   std::vector<float> narrow_cos_sin_;
   std::vector<uint64_t> scored_pairs_;
+  // What attention of the current layer runs over. A span may be three: rows with a plan
+  // between dense ones.
+  std::vector<kernels::AttentionSpan> attention_spans_;
+  std::vector<size_t> span_of_attention_;          // [attention_spans_]: of the step
+  std::vector<uint64_t> layer_pairs_;              // [attention_spans_]
+  std::vector<prefill::PlanBuffer> plan_buffers_;  // [spans of the step, or more]
+  std::vector<kernels::AttentionPlan> plans_;      // [plan_buffers_]
 };
 
 }  // namespace kvasir::models

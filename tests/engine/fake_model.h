@@ -62,6 +62,7 @@ class FakeExecutor final : public Executor {
   int64_t vocab_size() const override { return kVocab; }
   int64_t max_positions() const override { return positions; }
   int64_t max_step_tokens() const override { return step_tokens; }
+  bool is_on_gpu() const override { return on_gpu; }
 
   Result<StepResult> run(const Step& step) override {
     ++steps;
@@ -106,6 +107,7 @@ class FakeExecutor final : public Executor {
 
   int64_t positions = 1000;
   int64_t step_tokens = 64;
+  bool on_gpu = false;
   Rope rope;
   uint64_t scored_per_pair = 1;
   std::function<void(const Step&)> on_run;

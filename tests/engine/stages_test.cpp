@@ -24,6 +24,17 @@ void expect_one_sentence(const Error& error) {
   EXPECT_TRUE(error.context().starts_with("--")) << error.what();
 }
 
+// Options by which a short prompt is sparse, too.
+std::map<std::string, std::string> options_of(const Method& method) {
+  std::map<std::string, std::string> options;
+  for (const MethodOption& option : method.options) {
+    if (option.name == "init") options["init"] = "5";
+    if (option.name == "local") options["local"] = "20";
+    if (option.name == "last") options["last"] = "10";
+  }
+  return options;
+}
+
 // Runs a prompt in chunks, beside another one, with two samples, and again from cached KV.
 void run_combination(TestModel& model, const StageChoice& stages) {
   LoopOptions options;
@@ -76,7 +87,7 @@ TEST(Stages, EveryCombinationRunsOrIsRefused) {
   for (const Method& prefill : tables.prefill)
     for (const Method& compress : tables.compress)
       for (const Method& retrieve : tables.retrieve) {
-        const StageChoice stages{.prefill = {std::string(prefill.name), {}},
+        const StageChoice stages{.prefill = {std::string(prefill.name), options_of(prefill)},
                                  .compress = {std::string(compress.name), {}},
                                  .retrieve = {std::string(retrieve.name), {}}};
         SCOPED_TRACE(stages.prefill.name + ", " + stages.compress.name + ", " +
@@ -89,7 +100,7 @@ TEST(Stages, EveryCombinationRunsOrIsRefused) {
         run_combination(model, stages);
         ++runs;
       }
-  EXPECT_GE(runs, 1) << "dense, plain, dense at least";
+  EXPECT_GE(runs, 4) << "the prefill methods with plain and dense at least";
   EXPECT_TRUE(check_stages({}, kAll).ok());
 }
 
@@ -99,8 +110,11 @@ Result<void> check_share(std::string_view value) {
 }
 
 constexpr MethodOption kShare[] = {{"share", "of the keys", check_share}};
-constexpr MethodCapabilities kEverything{
-    .chunked_prefill = true, .prefix_reuse = true, .batching = true, .quantised_kv = true};
+constexpr MethodCapabilities kEverything{.chunked_prefill = true,
+                                         .prefix_reuse = true,
+                                         .batching = true,
+                                         .quantised_kv = true,
+                                         .gpu = true};
 constexpr Method kPrefill[] = {
     {.name = "dense", .description = "", .capabilities = kEverything, .options = {}},
     {.name = "whole",
@@ -172,10 +186,27 @@ TEST(Stages, RefusalsSayWhat) {
   }
 }
 
+TEST(Stages, GpusRunWhatClaimsThem) {
+  StageNeeds needs = kAll;
+  needs.gpu = true;
+  for (const Method& method : stage_tables().prefill) {
+    const auto checked = check_stages({.prefill = {std::string(method.name), {}}}, needs);
+    EXPECT_EQ(checked.ok(), method.capabilities.gpu) << method.name;
+    if (checked.ok()) continue;
+    EXPECT_EQ(checked.error().what(),
+              "--prefill: " + std::string(method.name) + " does not work with --device cuda");
+    expect_one_sentence(checked.error());
+  }
+}
+
 TEST(Stages, WhatIsClaimedPasses) {
   EXPECT_TRUE(check_stages({.prefill = {"sparse", {{"share", "0.5"}}}}, kAll, kTables).ok());
   EXPECT_TRUE(check_stages({.compress = {"int4", {}}}, kAll, kTables).ok());
   EXPECT_TRUE(check_stages({.retrieve = {"index", {}}}, kAll, kTables).ok());
+  StageNeeds on_gpu = kAll;
+  on_gpu.gpu = true;
+  EXPECT_TRUE(check_stages({.prefill = {"sparse", {}}}, on_gpu, kTables).ok());
+  EXPECT_TRUE(check_stages({}, on_gpu).ok()) << "of this build";
   // What is not needed is not asked for.
   EXPECT_TRUE(
       check_stages({.prefill = {"whole", {}}}, {.prefix_reuse = true, .batching = true}, kTables)

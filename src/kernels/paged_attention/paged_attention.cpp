@@ -3,10 +3,12 @@
 #include <algorithm>
 #include <atomic>
 #include <cmath>
+#include <cstring>
 #include <limits>
 #include <type_traits>
 
 #include "kernels/paged_attention/paged_attention_block.h"
+#include "kernels/paged_attention/paged_attention_walk.h"
 #include "kernels/registry.h"
 
 namespace kvasir::kernels {
@@ -59,6 +61,16 @@ void check(const AttentionArgs& args) {
   require(args.pages.head_dim > 0, "expected head_dim > 0");
   require(args.scale > 0, "expected a positive scale");
   require(args.window >= 0, "expected a window >= 0");
+  for (const AttentionSpan& span : args.spans) {
+    if (!span.plan) continue;
+    const AttentionPlan& plan = *span.plan;
+    require(plan.row_tile == 64 || plan.row_tile == 128,
+            "expected a plan of row tiles of 64 or 128");
+    require(std::ssize(plan.heads) == args.q_heads, "expected a plan with a program for each head");
+    for (const PlanSegment& segment : plan.segments)
+      require(segment.query_variant == 0 && segment.offset_begin >= 0,
+              "expected a causal plan without query variants");
+  }
 }
 
 int64_t ceil_div(int64_t x, int64_t y) { return (x + y - 1) / y; }
@@ -68,10 +80,13 @@ int64_t round_up(int64_t x, int64_t y) { return ceil_div(x, y) * y; }
 // span, which meets a range of its keys and leaves a partial result in a slot.
 struct Task {
   int64_t span = 0;
-  int64_t kv_head = 0;
+  int32_t kv_head = 0;
+  int32_t first_head = 0;  // of the query heads of the KV head
+  int64_t heads = 0;
   int64_t first_query = 0;
   int64_t queries = 0;
-  int64_t first_key = 0;
+  int64_t cost = 0;       // of a query block: pairs of a query and a key, for each head
+  int64_t first_key = 0;  // of a decode span
   int64_t last_key = 0;
   int64_t slot = -1;  // < 0: no partial result
 };
@@ -102,6 +117,7 @@ struct Workspace {
   float* maxima = nullptr;        // [slots, group]
   float* denominators = nullptr;  // [slots, group]
   AttentionScratch scratch;       // of worker 0
+  std::byte* gathered = nullptr;  // single keys and their values, as pages of one head; of worker 0
   int64_t scratch_bytes = 0;      // from one worker to the next
   int64_t bytes = 0;
 
@@ -130,7 +146,10 @@ Workspace lay_out(const AttentionDesc& desc, int64_t rows, int64_t spans, int th
   const int64_t columns = round_up(desc.head_dim, kPanelColumns);
   const int64_t row_bytes = round_up(desc.head_dim, 2 * kPanelColumns) * 4;
   const int64_t block_rows = round_up(std::max(most_block_rows(desc), group), kRowPadding);
-  const int64_t blocks = spans + ceil_div(rows, std::max<int64_t>(1, kLeastBlockRows / group));
+  // With a plan heads may have query blocks of their own, each with a rest in a span and a row
+  // tile.
+  const int64_t blocks = group * (spans + ceil_div(rows, 64)) +
+                         ceil_div(rows, std::max<int64_t>(1, kLeastBlockRows / group));
   const int64_t slots = desc.kv_heads * spans + kDecodeTasksPerThread * threads;
   Workspace w;
   const auto take = [&](auto*& pointer, int64_t bytes) {
@@ -146,6 +165,8 @@ Workspace lay_out(const AttentionDesc& desc, int64_t rows, int64_t spans, int th
   const int64_t shared = w.bytes;
   take(w.scratch.keys, kMostBlockKeys * row_bytes);
   take(w.scratch.values, kMostBlockKeys * columns * 4);
+  take(w.gathered,
+       kMostBlockKeys * 2 * desc.head_dim * static_cast<int64_t>(dtype_bytes(desc.dtype)));
   take(w.scratch.queries, block_rows * row_bytes);
   take(w.scratch.scores, kScoreScratchBytes);
   take(w.scratch.sums, block_rows * columns * 4);
@@ -186,7 +207,9 @@ class Attention {
   }
 
  private:
-  bool is_decode(const AttentionSpan& span) const { return span.rows == 1 && !args_.deterministic; }
+  bool is_decode(const AttentionSpan& span) const {
+    return span.rows == 1 && !span.plan && !args_.deterministic;
+  }
 
   // The first position that the query at `position` sees, down to a page.
   int64_t lowest_key(int64_t position) const {
@@ -201,30 +224,86 @@ class Attention {
     const int64_t share = ceil_div(stacked, kPrefillTasksPerThread * context_.pool.size()) /
                           kTileQueryRows * kTileQueryRows;
     const int64_t block_rows = std::clamp<int64_t>(share, kLeastBlockRows, most_block_rows(desc_));
-    const int64_t most_queries = std::max<int64_t>(1, block_rows / group_);
     for (size_t i = 0; i < args_.spans.size(); ++i) {
       const AttentionSpan& span = args_.spans[i];
       if (is_decode(span)) continue;
-      for (int64_t query = 0; query < span.rows; query += most_queries) {
-        const int64_t queries = std::min(most_queries, span.rows - query);
-        const int64_t position = span.query_offset + query;
-        for (int64_t kv_head = 0; kv_head < desc_.kv_heads; ++kv_head)
-          workspace_.tasks[tasks_++] = {.span = static_cast<int64_t>(i),
-                                        .kv_head = kv_head,
-                                        .first_query = query,
-                                        .queries = queries,
-                                        .first_key = lowest_key(position),
-                                        .last_key = position + queries};
-      }
+      if (span.plan)
+        cut_sparse(static_cast<int64_t>(i), *span.plan, block_rows);
+      else
+        cut_dense(static_cast<int64_t>(i), std::max<int64_t>(1, block_rows / group_));
     }
     // The longest first, so that the threads end together.
-    const auto cost = [](const Task& task) {
-      return (task.last_key - task.first_key) * task.queries;
-    };
     std::sort(workspace_.tasks, workspace_.tasks + tasks_, [&](const Task& a, const Task& b) {
-      const int64_t x = cost(a), y = cost(b);
-      return x != y ? x > y : a.kv_head < b.kv_head;
+      return a.cost != b.cost ? a.cost > b.cost : a.kv_head < b.kv_head;
     });
+  }
+
+  void cut_dense(int64_t index, int64_t most_queries) {
+    const AttentionSpan& span = args_.spans[index];
+    for (int64_t query = 0; query < span.rows; query += most_queries) {
+      const int64_t queries = std::min(most_queries, span.rows - query);
+      const int64_t position = span.query_offset + query;
+      for (int32_t kv_head = 0; kv_head < desc_.kv_heads; ++kv_head)
+        workspace_.tasks[tasks_++] = {
+            .span = index,
+            .kv_head = kv_head,
+            .heads = group_,
+            .first_query = query,
+            .queries = queries,
+            .cost = (position + queries - lowest_key(position)) * queries};
+    }
+  }
+
+  // A query block has heads of one program and lies in a row tile, where that matters.
+  void cut_sparse(int64_t index, const AttentionPlan& plan, int64_t block_rows) {
+    const int64_t rows = args_.spans[index].rows;
+    for (int64_t head = 0, heads; head < desc_.q_heads; head += heads) {
+      heads = 1;
+      const HeadProgram& program = plan.heads[head];
+      while ((head + heads) % group_ != 0 && plan.heads[head + heads].first == program.first &&
+             plan.heads[head + heads].count == program.count)
+        ++heads;
+      const bool by_tile = depends_on_tile(plan, program);
+      const int64_t tile_rows = by_tile ? plan.row_tile : rows;
+      const int64_t most_rows = by_tile ? std::max(most_block_rows(desc_), group_) : block_rows;
+      const int64_t most_queries = std::clamp<int64_t>(most_rows / heads, 1, tile_rows);
+      Task task{.span = index,
+                .kv_head = static_cast<int32_t>(head / group_),
+                .first_head = static_cast<int32_t>(head % group_),
+                .heads = heads};
+      for (int64_t query = 0; query < rows; query += task.queries) {
+        task.first_query = query;
+        task.queries = std::min({most_queries, rows - query, tile_rows - query % tile_rows});
+        task.cost = 0;
+        KeyWalk walk = walk_of(task, plan, program);
+        for (KeyBlock block; walk.next(block);)
+          task.cost += (block.end - block.begin) * task.queries;
+        workspace_.tasks[tasks_++] = task;
+      }
+    }
+  }
+
+  // Whether a program says something else for one row tile than for another.
+  static bool depends_on_tile(const AttentionPlan& plan, const HeadProgram& program) {
+    return std::ranges::any_of(
+        plan.segments.subspan(program.first, program.count), [](const PlanSegment& segment) {
+          return segment.kind == SegmentKind::kRelative || segment.kind == SegmentKind::kBlocks ||
+                 segment.tile_begin > 0 || segment.tile_end != kNoBound;
+        });
+  }
+
+  KeyWalk walk_of(const Task& task, const AttentionPlan& plan, const HeadProgram& program) const {
+    const AttentionSpan& span = args_.spans[task.span];
+    const int64_t first = span.query_offset + task.first_query;
+    const int64_t tile = task.first_query / plan.row_tile;
+    const int block_keys = (task.slot < 0 ? kernels_.prefill : kernels_.decode)->block_keys;
+    return KeyWalk(plan, program,
+                   {.first = first,
+                    .last = first + task.queries - 1,
+                    .tile = tile,
+                    .tile_position = span.query_offset + tile * plan.row_tile},
+                   args_.window, block_keys,
+                   task.slot < 0 ? block_keys : static_cast<int>(kPageTokens));
   }
 
   void plan_decode() {
@@ -245,10 +324,11 @@ class Attention {
       const int64_t parts = std::max<int64_t>(1, ceil_div(last - first, keys));
       workspace_.decode_spans[decode_spans_++] = {
           .span = static_cast<int64_t>(i), .first_slot = slots, .parts = parts};
-      for (int64_t kv_head = 0; kv_head < desc_.kv_heads; ++kv_head)
+      for (int32_t kv_head = 0; kv_head < desc_.kv_heads; ++kv_head)
         for (int64_t part = 0; part < parts; ++part)
           workspace_.tasks[tasks_++] = {.span = static_cast<int64_t>(i),
                                         .kv_head = kv_head,
+                                        .heads = group_,
                                         .queries = 1,
                                         .first_key = first + part * keys,
                                         .last_key = std::min(last, first + (part + 1) * keys),
@@ -261,21 +341,20 @@ class Attention {
   void run_task(const Task& task, int worker) {
     const AttentionSpan& span = args_.spans[task.span];
     const int64_t row = span.first_row + task.first_query;
-    const int64_t head = task.kv_head * group_;
+    const int64_t head = task.kv_head * group_ + task.first_head;
     const QueryBlock queries{
         .q = static_cast<const std::byte*>(args_.q) +
              (row * args_.q_row_stride + head * desc_.head_dim) * element_bytes_,
         .q_row_bytes = args_.q_row_stride * element_bytes_,
-        .rows = task.queries * group_,
-        .group = static_cast<int>(group_),
+        .rows = task.queries * task.heads,
+        .group = static_cast<int>(task.heads),
         .head_dim = desc_.head_dim,
         .first_position = span.query_offset + task.first_query,
-        .window = args_.window,
         .scale_log2 = args_.scale * 1.44269504088896341f,
         .scratch = workspace_.scratch_of(worker)};
     const AttentionKernel& kernel = task.slot < 0 ? *kernels_.prefill : *kernels_.decode;
     kernel.begin(queries);
-    if (!add_keys(task, kernel, queries)) return;
+    if (!add_keys(task, kernel, queries, worker)) return;
     if (task.slot >= 0) {
       kernel.finish(queries, nullptr);
       return keep_partial(task.slot, queries.scratch);
@@ -290,19 +369,32 @@ class Attention {
   }
 
   // False where the caller has cancelled.
-  bool add_keys(const Task& task, const AttentionKernel& kernel, const QueryBlock& queries) {
+  bool add_keys(const Task& task, const AttentionKernel& kernel, const QueryBlock& queries,
+                int worker) {
     const AttentionSpan& span = args_.spans[task.span];
-    const int64_t block_keys = kernel.block_keys;
+    // Without a plan: one segment.
+    PlanSegment all;
+    const HeadProgram whole{.first = 0, .count = 1}, *program = &whole;
+    AttentionPlan dense{.heads = {}, .segments = {&all, 1}, .columns = {}, .block_bits = {}};
+    const AttentionPlan* plan = &dense;
+    all.count = kNoBound;
+    if (task.slot >= 0) {
+      all.first = static_cast<int32_t>(task.first_key);
+      all.count = static_cast<int32_t>(task.last_key - task.first_key);
+    } else if (span.plan) {
+      plan = span.plan;
+      program = &plan->heads[task.kv_head * group_ + task.first_head];
+    }
+    KeyWalk walk = walk_of(task, *plan, *program);
     uint64_t scored = 0;
-    // Blocks start at multiples of their size whatever the query block: then a row's sums do not
-    // depend on the rows beside it.
-    const int64_t first = task.slot < 0 ? task.first_key / block_keys * block_keys : task.first_key;
-    KeyBlock next = key_block(task, span, first, block_keys);
-    for (int64_t key = first; key < task.last_key; key += block_keys) {
+    KeyBlock next;
+    bool is_there = advance(walk, task, next);
+    while (is_there) {
       if (context_.cancelled()) return false;
       KeyBlock block = next;
-      next = key_block(task, span, key + block_keys, block_keys);
-      std::copy(std::begin(next.pages), std::end(next.pages), block.next_pages);
+      is_there = advance(walk, task, next);
+      if (is_there) std::copy(std::begin(next.pages), std::end(next.pages), block.next_pages);
+      if (is_gathered(block)) gather(task, worker, block);
       scored += kernel.add(queries, block);
     }
     if (args_.scored_pairs)
@@ -311,17 +403,43 @@ class Attention {
     return true;
   }
 
-  KeyBlock key_block(const Task& task, const AttentionSpan& span, int64_t first,
-                     int64_t block_keys) const {
-    KeyBlock block{.first = first,
-                   .begin = static_cast<int>(std::max<int64_t>(0, task.first_key - first)),
-                   .end = static_cast<int>(std::min(block_keys, task.last_key - first))};
+  static bool is_gathered(const KeyBlock& block) {
+    return block.positions && block.position_keys_log2 == 0;
+  }
+
+  // The next block of a walk, with its pages where keys are not gathered.
+  bool advance(KeyWalk& walk, const Task& task, KeyBlock& block) const {
+    if (!walk.next(block)) return false;
+    if (is_gathered(block)) return true;
+    for (int64_t i = block.begin / kPageTokens; i * kPageTokens < block.end; ++i)
+      block.pages[i] =
+          keys_at(task, block.positions ? block.positions[i] : block.first + i * kPageTokens);
+    return true;
+  }
+
+  // K of the task's head in the page of `position`.
+  const std::byte* keys_at(const Task& task, int64_t position) const {
     const int64_t head_bytes = 2 * kPageTokens * desc_.head_dim * element_bytes_;
-    for (int key = block.begin; key < block.end; key += kPageTokens)
-      block.pages[key / kPageTokens] =
-          args_.pages.page(span.page_table[(first + key) / kPageTokens]) +
-          task.kv_head * head_bytes;
-    return block;
+    return args_.pages.page(args_.spans[task.span].page_table[position / kPageTokens]) +
+           task.kv_head * head_bytes;
+  }
+
+  // Brings the single keys of a block together, as they would lie in pages.
+  void gather(const Task& task, int worker, KeyBlock& block) const {
+    const int64_t row_bytes = desc_.head_dim * element_bytes_;
+    const int64_t values = kPageTokens * row_bytes;  // from a key to its value
+    std::byte* to = workspace_.gathered + worker * workspace_.scratch_bytes;
+    for (int i = 0; i < block.end; ++i) {
+      if (i % kPageTokens == 0) {
+        if (i > 0) to += values;
+        block.pages[i / kPageTokens] = to;
+      }
+      const int64_t position = block.positions[i];
+      const std::byte* from = keys_at(task, position) + position % kPageTokens * row_bytes;
+      std::memcpy(to, from, static_cast<size_t>(row_bytes));
+      std::memcpy(to + values, from + values, static_cast<size_t>(row_bytes));
+      to += row_bytes;
+    }
   }
 
   float* sums(int64_t slot) const { return workspace_.sums + slot * group_ * columns(); }

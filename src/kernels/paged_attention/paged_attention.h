@@ -5,7 +5,8 @@
 // g = h / (q_heads / kv_heads) and window w:
 //   visible keys j: max(0, p - w + 1) <= j <= p   (w = 0: no lower bound)
 //   out[r, h] = sum_j softmax_j(scale * <q[r, h], k_j[g]>) v_j[g],  lse[r, h] = logsumexp_j(...)
-// A row without visible keys gives 0 and -inf.
+// A row without visible keys gives 0 and -inf. A span with a plan sees of these keys, head by head,
+// what the plan lets through (attention_plan.h).
 
 #include <cstdint>
 #include <span>
@@ -13,6 +14,7 @@
 
 #include "kernels/context.h"
 #include "kernels/page.h"
+#include "kernels/paged_attention/attention_plan.h"
 
 namespace kvasir::kernels {
 
@@ -23,6 +25,7 @@ struct AttentionSpan {
   int64_t rows = 0;          // may be 0
   int64_t query_offset = 0;  // position of the first query
   const uint32_t* page_table = nullptr;
+  const AttentionPlan* plan = nullptr;  // of all q_heads; null: dense. query_variant is 0 in it
 };
 
 struct AttentionDesc {
@@ -58,8 +61,9 @@ struct AttentionArgs {
 size_t attention_workspace_bytes(const AttentionDesc& desc, int64_t max_rows, int64_t max_spans,
                                  int64_t max_length, int threads);
 
-// Runs the best implementation up to `at_most`. Spans of one row are decode and are split over
-// keys; longer ones are prefill. Both may be mixed in one call. Work is dealt to context.pool.
+// Runs the best implementation up to `at_most`. Spans of one row without a plan are decode and are
+// split over keys; others are prefill. Both may be mixed in one call. Work is dealt to
+// context.pool.
 void run_attention(const CpuContext& context, const AttentionArgs& args, Isa at_most = kEveryIsa);
 
 // The scalar definition of the op, in double precision inside; ignores workspace, deterministic.

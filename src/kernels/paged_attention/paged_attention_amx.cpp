@@ -126,7 +126,7 @@ void sum_granule(const QueryBlock& queries, const Geometry& geometry, const RowT
 void weigh_granule(const QueryBlock& queries, const KeyBlock& keys, const RowTile& tile,
                    int column) {
   float* scores = granule_scores(queries, column);
-  if (tile.columns.masked)
+  if (tile.columns.masked(column, column + kKeyGranule))
     for (int i = 0; i < tile.rows; ++i)
       mask_row(queries, keys, tile.row + i, {.first = column, .last = column + kKeyGranule},
                scores + i * kKeyGranule - column);

@@ -3,10 +3,10 @@
 // structs and function names, no templates and no inline functions, because the files that
 // implement them are compiled for instructions that the CPU may lack.
 //
-// A query block is some consecutive queries of a span times the query heads of one KV head, stacked
-// as rows: row i is head i % group of the query at first_position + i / group. It meets the keys in
-// blocks, ascending. Keys and values of a block are packed once, into operands that every row of
-// the query block then multiplies: panels of 16 columns,
+// A query block is some consecutive queries of a span times query heads of one KV head, stacked as
+// rows: row i is head i % group of the query at first_position + i / group. It meets the keys in
+// blocks, ascending, with a plan segment by segment. Keys and values of a block are packed once,
+// into operands that every row of the query block then multiplies: panels of 16 columns,
 //   keys    [panel of 16 keys][steps of head_dim][16]
 //   values  [panel of 16 of head_dim][steps of keys][16]
 // of 4 bytes, where a step is one element in f32, or a pair of neighbours in bf16 (the order that
@@ -51,18 +51,25 @@ struct QueryBlock {
   int group = 1;
   int head_dim = 0;
   int64_t first_position = 0;
-  int64_t window = 0;    // 0 = unlimited
   float scale_log2 = 0;  // scale * log2(e), positive
   AttentionScratch scratch;
 };
 
-// Keys [first + begin, first + end) of a sequence; begin and first are multiples of 64. Positions
-// from first + end on are not looked at.
+// Keys of a sequence that a query block meets together: those at places [begin, end) of a block, at
+// ascending positions. What lies at places from `end` on is not looked at, but for the rest of a
+// page what lies before `begin` is.
 struct KeyBlock {
-  int64_t first = 0;
+  int64_t first = 0;  // position of place 0
   int begin = 0;
   int end = 0;
-  // K of this KV head in the pages of positions first, first + 64, ...; V lies behind K.
+  // Null: place i is position first + i, and first is a multiple of 64. Otherwise place i is
+  // position positions[i >> position_keys_log2] + i % 2^position_keys_log2.
+  const int32_t* positions = nullptr;
+  int position_keys_log2 = 0;  // 0 or 6
+  // A query at position r sees the key at position c where offset_begin <= r - c < offset_end.
+  int64_t offset_begin = 0;
+  int64_t offset_end = 0;
+  // K of this KV head for places 0, 64, ...; V lies behind K.
   const std::byte* pages[kMostBlockKeys / 64] = {};
   // The same of the block that comes next, to be brought near; null where there is none.
   const std::byte* next_pages[kMostBlockKeys / 64] = {};

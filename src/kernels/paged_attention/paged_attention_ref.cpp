@@ -1,4 +1,5 @@
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <limits>
 #include <vector>
@@ -21,21 +22,64 @@ void store(DType dtype, void* data, int64_t index, double value) {
     static_cast<bf16_t*>(data)[index] = f32_to_bf16(narrow);
 }
 
-// One query row of one head.
-void attend_row(const AttentionArgs& args, const AttentionSpan& span, int64_t query, int head) {
+// The keys that a query of a head meets, in the order in which they are added.
+std::vector<int64_t> visible_keys(const AttentionArgs& args, const AttentionSpan& span,
+                                  int64_t query, int head) {
+  const int64_t position = span.query_offset + query;
+  std::vector<int64_t> keys;
+  const auto add = [&](int64_t key, int64_t offset_begin, int64_t offset_end) {
+    if (key < 0 || key > position) return;
+    const int64_t offset = position - key;
+    if (args.window > 0 && offset >= args.window) return;
+    if (offset >= offset_begin && offset < offset_end) keys.push_back(key);
+  };
+  if (!span.plan) {
+    for (int64_t key = 0; key <= position; ++key) add(key, 0, kNoBound);
+    return keys;
+  }
+  const AttentionPlan& plan = *span.plan;
+  const int64_t tile = query / plan.row_tile;
+  const HeadProgram& program = plan.heads[head];
+  for (const PlanSegment& segment : plan.segments.subspan(program.first, program.count)) {
+    if (tile < segment.tile_begin || tile >= segment.tile_end) continue;
+    const auto add_run = [&](int64_t first, int64_t count) {
+      for (int64_t key = std::max<int64_t>(0, first); key < first + count && key <= position; ++key)
+        add(key, segment.offset_begin, segment.offset_end);
+    };
+    switch (segment.kind) {
+      case SegmentKind::kAbsolute:
+        add_run(segment.first, segment.count);
+        break;
+      case SegmentKind::kRelative:
+        add_run(span.query_offset + tile * plan.row_tile + segment.first, segment.count);
+        break;
+      case SegmentKind::kColumns:
+        for (int32_t i = 0; i < segment.count; ++i) add_run(plan.columns[segment.first + i], 1);
+        break;
+      case SegmentKind::kBlocks:
+        for (int64_t block = 0; block < 32ll * segment.count; ++block)
+          if (plan.block_bits[segment.first + tile * segment.count + block / 32] >> (block % 32) &
+              1)
+            add_run(block * 64, 64);
+        break;
+    }
+  }
+  return keys;
+}
+
+// One query row of one head. Returns the number of keys scored.
+int64_t attend_row(const AttentionArgs& args, const AttentionSpan& span, int64_t query, int head) {
   const PagePool& pages = args.pages;
   const int head_dim = pages.head_dim;
   const int kv_head = head / (args.q_heads / pages.kv_heads);
-  const int64_t position = span.query_offset + query;
   const int64_t row = span.first_row + query;
   const int64_t q_at = row * args.q_row_stride + int64_t{head} * head_dim;
-  const int64_t lowest =
-      args.window > 0 && position + 1 > args.window ? position + 1 - args.window : 0;
+  const std::vector<int64_t> keys = visible_keys(args, span, query, head);
 
   double maximum = -std::numeric_limits<double>::infinity();
   double denominator = 0;
   std::vector<double> sums(head_dim);
-  for (int64_t key = lowest; key <= position; ++key) {
+  for (const int64_t key : keys) {
     const std::byte* page = pages.page(span.page_table[key / kPageTokens]);
     const int64_t k_at = (int64_t{kv_head} * 2 * kPageTokens + key % kPageTokens) * head_dim;
     const int64_t v_at = k_at + kPageTokens * head_dim;
@@ -59,6 +103,7 @@ void attend_row(const AttentionArgs& args, const AttentionSpan& span, int64_t qu
   for (int i = 0; i < head_dim; ++i)
     store(pages.dtype, args.out, out_row * head_dim + i, sums[i] * inverse);
   if (args.lse) args.lse[out_row] = static_cast<float>(maximum + std::log(denominator));
+  return std::ssize(keys);
 }
 
 }  // namespace
@@ -66,16 +111,12 @@ void attend_row(const AttentionArgs& args, const AttentionSpan& span, int64_t qu
 void run_attention_reference(const CpuContext& context, const AttentionArgs& args) {
   for (size_t i = 0; i < args.spans.size(); ++i) {
     const AttentionSpan& span = args.spans[i];
+    std::atomic<int64_t> scored = 0;
     context.pool.parallel(span.rows * args.q_heads, [&](int64_t task, int) {
       if (context.cancelled()) return;
-      attend_row(args, span, task / args.q_heads, static_cast<int>(task % args.q_heads));
+      scored += attend_row(args, span, task / args.q_heads, static_cast<int>(task % args.q_heads));
     });
-    if (!args.scored_pairs) continue;
-    for (int64_t query = 0; query < span.rows; ++query) {
-      int64_t keys = std::max<int64_t>(0, span.query_offset + query + 1);
-      if (args.window > 0) keys = std::min(keys, args.window);
-      args.scored_pairs[i] += static_cast<uint64_t>(keys * args.q_heads);
-    }
+    if (args.scored_pairs) args.scored_pairs[i] += static_cast<uint64_t>(scored.load());
   }
 }
 

@@ -1,0 +1,51 @@
+#include "prefill/trianglemix.h"
+
+#include <string>
+
+#include "prefill/options.h"
+#include "prefill/tri_shape.h"
+
+namespace kvasir::prefill {
+namespace {
+
+// The paper's.
+constexpr TriShape kDefault{.init = 8, .local = 512, .last = 128};
+
+class TriangleMix final : public Planner {
+ public:
+  TriangleMix(const TriShape& shape, std::vector<bool> is_triangle)
+      : shape_(shape), is_triangle_(std::move(is_triangle)) {}
+
+  RowRange plan(const PlanSite& site, PlanBuffer& plan) const override {
+    if (!is_triangle_.at(static_cast<size_t>(site.layer))) return {};
+    return shape_.plan(site, plan);
+  }
+
+ private:
+  const TriShape shape_;
+  const std::vector<bool> is_triangle_;  // [layers]
+};
+
+}  // namespace
+
+Result<std::shared_ptr<const Planner>> make_trianglemix(const MethodChoice& choice,
+                                                        const ModelShape& model) {
+  const TriShape shape{.init = tokens_option(choice, "init", kDefault.init),
+                       .local = tokens_option(choice, "local", kDefault.local),
+                       .last = tokens_option(choice, "last", kDefault.last)};
+  std::vector<LayerRun> runs = layers_option(choice, "layers");
+  if (runs.empty()) runs = {{model.layers / 2, model.layers - 1}};
+  if (runs.back().last >= model.layers)
+    return Error(ErrorCode::kInvalidArgument,
+                 "expected layers from 0 to " + std::to_string(model.layers - 1) +
+                     ", those of the model, found " + std::to_string(runs.back().last),
+                 "--prefill trianglemix:layers");
+  std::vector<bool> is_triangle(static_cast<size_t>(model.layers));
+  for (const LayerRun& run : runs)
+    for (int layer = run.first; layer <= run.last; ++layer)
+      is_triangle[static_cast<size_t>(layer)] = true;
+  return std::shared_ptr<const Planner>(
+      std::make_shared<TriangleMix>(shape, std::move(is_triangle)));
+}
+
+}  // namespace kvasir::prefill
