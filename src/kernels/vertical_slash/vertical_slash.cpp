@@ -125,18 +125,17 @@ void run(const CpuContext& context, const VerticalSlashArgs& args,
   });
   if (context.cancelled()) return;
   for (int64_t row = 0; row < all_rows; ++row)
-    floats[layout.lse + row] = row % kEstimateRows < rows
-                                   ? row_lse(floats + layout.maxima + row,
-                                             floats + layout.sums + row, ranges, all_rows)
-                                   : 0.0f;
+    floats[layout.lse + row] =
+        row % kEstimateRows < rows
+            ? row_lse(floats + layout.maxima + row, floats + layout.sums + row, ranges, all_rows)
+            : 0.0f;
   context.pool.parallel(ranges, [&](int64_t index, int worker) {
     if (context.cancelled()) return;
-    functions.shares(range_of(index, worker),
-                     {.lse = floats + layout.lse,
-                      .column_sums = args.column_sums,
-                      .offset_sums = args.offset_sums,
-                      .row_stride = args.sums_row_stride,
-                      .carry = floats + layout.carry + index * all_rows});
+    functions.shares(range_of(index, worker), {.lse = floats + layout.lse,
+                                               .column_sums = args.column_sums,
+                                               .offset_sums = args.offset_sums,
+                                               .row_stride = args.sums_row_stride,
+                                               .carry = floats + layout.carry + index * all_rows});
   });
   if (!context.cancelled()) add_carries(args, floats + layout.carry, length);
 }

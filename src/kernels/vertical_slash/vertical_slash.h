@@ -20,7 +20,7 @@ namespace kvasir::kernels {
 inline constexpr int64_t kEstimateQueries = 64;
 
 struct VerticalSlashArgs {
-  const void* q = nullptr;   // [rows, query heads, head_dim] in pages.dtype, of the span's first row
+  const void* q = nullptr;  // [rows, query heads, head_dim] in pages.dtype, of the span's first row
   int64_t q_row_stride = 0;  // elements between rows
   int64_t rows = 0;          // of the span; at least 1
   int64_t query_offset = 0;  // position of the span's first query
@@ -38,9 +38,9 @@ struct VerticalSlashArgs {
 // Of a call with `heads` query heads and at most `max_length` keys. Shapes only.
 size_t vertical_slash_workspace_bytes(int heads, int head_dim, int64_t max_length, int threads);
 
-// Reads the keys twice: for the logarithm of each query's sum, then for the shares. Sums are f32, in
-// an order that depends on the shapes alone: the bits are the same on every number of threads. Work
-// is dealt to context.pool by ranges of keys.
+// Reads the keys twice: for the logarithm of each query's sum, then for the shares. Sums are f32,
+// in an order that depends on the shapes alone: the bits are the same on every number of threads.
+// Work is dealt to context.pool by ranges of keys.
 void run_vertical_slash(const CpuContext& context, const VerticalSlashArgs& args,
                         Isa at_most = kEveryIsa);
 
