@@ -4,8 +4,8 @@
 // A diagonal at offset o crosses a row tile of M queries that starts at position t in the keys
 // [t - o, t - o + M): relative to t these are the same for every tile. The canonical index is
 // therefore built once per head and chunk: the union of [-o, M - o) over the chosen offsets as
-// disjoint kRelative runs, and all chosen columns as one kColumns segment, of which a tile takes what
-// no run holds (the rule of attention_plan.h). It covers every (r, c) with c <= r where c is a
+// disjoint kRelative runs, and all chosen columns as one kColumns segment, of which a tile takes
+// what no run holds (the rule of attention_plan.h). It covers every (r, c) with c <= r where c is a
 // chosen column or r - c a chosen offset.
 
 #include <cstdint>
@@ -31,9 +31,7 @@ std::vector<RelativeRun> relative_runs(std::span<const int32_t> offsets, int32_t
 struct ProgramSize {
   int64_t pairs = 0;        // query-key pairs
   int64_t dense_pairs = 0;  // of dense attention in the same tiles
-  double density() const {
-    return static_cast<double>(pairs) / static_cast<double>(dense_pairs);
-  }
+  double density() const { return static_cast<double>(pairs) / static_cast<double>(dense_pairs); }
 };
 
 // Appends the canonical index's segments. Memory: one segment per run, at most as many as offsets,
