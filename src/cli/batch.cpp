@@ -74,16 +74,19 @@ class BatchRun {
     State& state = states_[index];
     state.samples.resize(static_cast<size_t>(line.generation.samples));
     try {
-      PromptMaker& prompts = prompts_for(line);
-      const int64_t max_tokens = line.generation.max_tokens;
-      std::vector<TokenId> prompt = line.prompt ? prompts.raw(*line.prompt, max_tokens)
-                                    : line.ask  ? prompts.chat({{"user", *line.ask}}, max_tokens)
-                                                : prompts.chat(line.messages, max_tokens);
-      answers_.add(index, engine_.submit(
-                              line.generation.request(std::move(prompt), engine_.info().sampling)));
+      answers_.add(
+          index, engine_.submit(line.generation.request(prompt_of(line), engine_.info().sampling)));
     } catch (const Error& error) {
       fail(state, error);
     }
+  }
+
+  std::vector<TokenId> prompt_of(const BatchLine& line) {
+    PromptMaker& prompts = prompts_for(line);
+    const int64_t max_tokens = line.generation.max_tokens;
+    if (line.prompt) return prompts.raw(*line.prompt, max_tokens);
+    if (line.ask) return prompts.chat({{"user", *line.ask}}, max_tokens);
+    return prompts.chat(line.messages, max_tokens);
   }
 
   void fail(State& state, const Error& error) {

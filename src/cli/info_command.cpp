@@ -28,7 +28,7 @@ Json info_json(const ModelInfo& info, int64_t context, int64_t sequences) {
           {"end_tokens", info.end_tokens},
           {"sampling", sampling_json(info.sampling)},
           {"dtype", info.dtype},
-          {"device", device_text(info)},
+          {"device", info.device},
           {"device_name", info.device_name},
           {"device_note", info.device_note},
           {"chunk", info.chunk},

@@ -21,7 +21,7 @@ int dry_run(const Options& options, Environment& environment) {
   const std::string as = run.as_requests ? "requests" : "turns";
   if (options.json) {
     Json object = {{"model", info.path},
-                   {"device", device_text(info)},
+                   {"device", info.device},
                    {"device_name", info.device_name},
                    {"device_note", info.device_note},
                    {"dtype", info.dtype},

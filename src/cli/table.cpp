@@ -91,6 +91,15 @@ std::string format_pairs(const std::vector<std::pair<std::string, std::string>>&
   return text;
 }
 
+namespace {
+
+// Of short prompts, tiles score many times what they need; how many times says nothing.
+std::string share_text(double fraction) {
+  return fraction > 2 ? "> 200 %" : fmt::format("{:.1f} %", 100 * fraction);
+}
+
+}  // namespace
+
 std::string closing_table(const std::vector<TableEntry>& entries, double load_seconds) {
   const std::vector<Column> columns{{"#"},         {"prompt"},  {"cached"},   {"answer"},  {"end"},
                                     {"prefill s"}, {"first s"}, {"tokens/s"}, {"computed"}};
@@ -110,7 +119,7 @@ std::string closing_table(const std::vector<TableEntry>& entries, double load_se
              : finish_reason_name(result.finish_reason),
          fmt::format("{:.2f}", timing.prefill_seconds), fmt::format("{:.2f}", timing.ttft_seconds),
          has_rate ? fmt::format("{:.1f}", timing.decode_tokens_per_second) : "-",
-         fmt::format("{:.1f} %", 100 * result.attention.computed_fraction)});
+         share_text(result.attention.computed_fraction)});
     const std::string ran = methods_of(result.attention);
     const auto known = std::find_if(methods.begin(), methods.end(),
                                     [&ran](const auto& each) { return each.first == ran; });

@@ -74,7 +74,8 @@ void launch(const cuda::Context& context, void (*kernel)(Parameters...), dim3 gr
   attributes[1].id = cudaLaunchAttributePreferredSharedMemoryCarveout;
   attributes[1].val.sharedMemCarveout = cudaSharedmemCarveoutMaxShared;
   config.attrs = attributes;
-  config.numAttrs = context.overlap && context.compute_capability >= 90 ? 2 : 0;
+  // Later GPUs run the code of 8.0, which does not wait.
+  config.numAttrs = context.overlap && context.compute_capability == 90 ? 2 : 0;
   KVASIR_CUDA(cudaLaunchKernelEx(&config, kernel, Parameters(args)...));
 }
 

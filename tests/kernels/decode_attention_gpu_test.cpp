@@ -43,7 +43,7 @@ TEST_F(DecodeAttentionFull, CasesInF16) { check(decode_cases(), DType::kF16); }
 TEST_F(DecodeAttentionFull, LongCases) { check(long_decode_cases(), DType::kBF16); }
 
 // A step may compute a row by either.
-TEST_F(DecodeAttention, AgreesWithPrefillAttention) {
+TEST_F(DecodeAttentionFull, AgreesWithPrefillAttention) {
   for (const int head_dim : {64, 80, 128}) {
     SCOPED_TRACE(::testing::Message() << "head_dim " << head_dim);
     const GpuAttentionProblem problem({.q_heads = 8,

@@ -36,6 +36,7 @@ struct AttentionShape {
   float key_mean = 0;
   int64_t spare_pages = 0;  // in the pool, of no sequence
   int64_t out_row_gap = 0;  // as q_row_gap, of out; only where the op has a stride of out
+  float key_growth = 0;     // of the keys' size a position: maxima that rise without end
   uint32_t seed = 1;
 };
 
@@ -193,7 +194,9 @@ class AttentionProblem {
              pool_.get() + table[position / kPageTokens] * page_bytes_ +
                  (piece * kPageTokens + position % kPageTokens) * row_bytes,
              shape_.head_dim, piece % 2 == 0 ? shape_.key_mean : 0,
-             piece % 2 == 0 ? shape_.key_scale : 1);
+             piece % 2 == 0
+                 ? shape_.key_scale * (1 + shape_.key_growth * static_cast<float>(position))
+                 : 1);
   }
 
   AttentionShape shape_;

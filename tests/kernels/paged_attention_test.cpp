@@ -16,18 +16,21 @@ namespace {
 //   weights
 //     with them, grow with the scores.
 //   bf16: the result is rounded to 8 bits (relative error up to 2^-9, mean square 1e-6), on both
-//     sides; where products are of bf16 pairs the weights are rounded too (another 3e-6), and one
-//     row's error is at most 2^-8 * 5 for the weights and as much for the results. exp to 8e-5,
-//     hence lse.
+//     sides; where products are of bf16 pairs the weights have 8 bits too (another 4e-6), and one
+//     row's error is hardly more than 2^-8 * 5 for the weights and as much for the results. exp to
+//     8e-5, hence lse.
 struct Bounds {
   double mean_square;
   double maximum;
   double lse;
 };
 Bounds bounds(const AttentionProblem& problem) {
-  const double grown = std::max(1.0f, problem.shape().query_scale);
+  double grown = std::max(1.0f, problem.shape().query_scale);
+  for (const SpanShape& span : problem.shape().spans)
+    grown = std::max(grown, static_cast<double>(problem.shape().key_growth) *
+                                static_cast<double>(span.query_offset + span.rows));
   if (problem.dtype() == DType::kF32) return {1e-11 * grown * grown, 2e-5 * grown, 1e-5 * grown};
-  return {1.5e-5, 0.04, 5e-4};
+  return {1.5e-5, 0.04, 5e-4 + 4e-7 * grown};
 }
 
 void expect_close(const AttentionProblem& problem, const AttentionResult& expected,
@@ -142,6 +145,18 @@ TEST(PagedAttention, PeakedWeights) {
            .query_scale = query_scale});
 }
 
+// Weights relative to the first key's would soon overflow.
+TEST(PagedAttention, ScoresThatGrowWithEveryKey) {
+  for (float key_growth : {0.02f, 0.3f, 2.0f})
+    for (int head_dim : {32, 80, 128})
+      check({.q_heads = 5,
+             .kv_heads = 1,
+             .head_dim = head_dim,
+             .spans = {{300, 0}, {1, 900}, {33, 700}, {1, 0}},
+             .window = key_growth < 1 ? 0 : 200,
+             .key_growth = key_growth});
+}
+
 TEST(PagedAttention, RaggedBatchesAndEmptySpans) {
   check({.spans = {}});
   check({.spans = {{0, 0}}});
@@ -201,7 +216,8 @@ TEST(PagedAttention, DeterministicWhateverChunksBatchesThreads) {
                                       .head_dim = 80,
                                       .spans = {{kLength, 0}, {1, 200}, {30, 100}},
                                       .window = window,
-                                      .query_scale = 3},
+                                      .query_scale = 3,
+                                      .key_growth = window == 0 ? 0.0f : 0.5f},
                                      dtype);
       const std::vector<AttentionSpan> whole = problem.spans();
       for (Isa isa : attention_isas(problem.desc())) {

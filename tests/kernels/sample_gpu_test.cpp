@@ -223,7 +223,7 @@ SampleDraw random_draw(std::mt19937_64& random, int64_t rows, int64_t vocab) {
 TEST_F(Sample, GreedyTakesTheFirstOfTheBest) {
   RecordProperty("seed", 1);
   std::mt19937_64 random(1);
-  for (const int64_t vocab : {1, 3, 4, 31, 127, 128, 129, 1000, 8191, 50257, 128256, 262144})
+  for (const int64_t vocab : {1, 3, 4, 31, 127, 128, 129, 1000, 8191})
     for (const Shape shape : {Shape::kPeaked, Shape::kTies, Shape::kMasked, Shape::kEqual}) {
       SCOPED_TRACE(::testing::Message() << "vocabulary " << vocab << ", shape " << int(shape));
       std::vector<float> logits;
@@ -240,7 +240,7 @@ TEST_F(Sample, GreedyTakesTheFirstOfTheBest) {
 TEST_F(Sample, FiltersAndLogprobs) {
   RecordProperty("seed", 2);
   std::mt19937_64 random(2);
-  for (const int64_t vocab : {1, 2, 5, 130, 2048, 8191, 33000})
+  for (const int64_t vocab : {1, 2, 5, 130, 2048, 8191})
     for (int shape = 0; shape < static_cast<int>(Shape::kCount); ++shape) {
       SCOPED_TRACE(::testing::Message() << "vocabulary " << vocab << ", shape " << shape);
       std::vector<float> logits;
@@ -322,7 +322,7 @@ TEST_F(Sample, LogitsThatAreNoNumbers) {
 TEST_F(Sample, AloneAndTogetherAreEqual) {
   RecordProperty("seed", 5);
   std::mt19937_64 random(5);
-  constexpr int64_t kVocab = 20000, kRows = 7;
+  constexpr int64_t kVocab = 5000, kRows = 7;
   std::vector<float> logits;
   for (int64_t row = 0; row < kRows; ++row) {
     const std::vector<float> next = random_row(random, kVocab, Shape::kPeaked);
@@ -424,7 +424,7 @@ TEST_F(Sample, DrawsFollowTheDistribution) {
 TEST_F(SampleFull, Sizes) {
   RecordProperty("seed", 8);
   std::mt19937_64 random(8);
-  for (const int64_t vocab : {50257, 128256, 151936, 262144})
+  for (const int64_t vocab : {33000, 50257, 128256, 151936, 262144})
     for (int shape = 0; shape < static_cast<int>(Shape::kCount); ++shape) {
       SCOPED_TRACE(::testing::Message() << "vocabulary " << vocab << ", shape " << shape);
       const std::vector<float> logits = random_row(random, vocab, static_cast<Shape>(shape));

@@ -115,7 +115,8 @@ TEST(OracleChatTemplate, RandomTemplates) {
                                    ? parse(source).render(conversation)
                                    : Error(ErrorCode::kMalformed, "not parsed");
     rendered += ours.ok() ? 1 : 0;
-    const bool equal = entry[1].is_null() ? !ours.ok() : ours.ok() && ours.value() == entry[1];
+    const bool equal =
+        entry[1].is_null() ? !ours.ok() : ours.ok() && ours.value() == entry[1].get<std::string>();
     if (equal || ++failures > 5) continue;
     ADD_FAILURE() << source << "\nours: " << (ours ? ours.value() : ours.error().what())
                   << "\nexpected: " << entry[1];

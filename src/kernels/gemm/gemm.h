@@ -53,6 +53,7 @@ struct PackJob {
 // Packs the weights side by side over context.pool. Throws kInvalidArgument where the blocks of one
 // do not sum to its desc.n.
 void pack_weights(const CpuContext& context, std::span<const PackJob> jobs);
+// One weight alone.
 void pack_weight(const CpuContext& context, const PackedDesc& desc,
                  std::span<const WeightBlock> blocks, std::byte* out);
 

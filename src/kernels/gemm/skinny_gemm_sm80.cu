@@ -15,6 +15,7 @@
 // ascending order. It depends on k alone.
 
 #include <algorithm>
+#include <type_traits>
 
 #include "kernels/cuda_device.cuh"
 #include "kernels/gemm/skinny_gemm_cuda.h"
@@ -22,18 +23,23 @@
 namespace kvasir::kernels {
 namespace {
 
-constexpr int kPiece = 8;              // elements in 16 bytes
-constexpr int kWarpStep = 4 * kPiece;  // of a row, by the four threads that share it
+constexpr int kPiece = 8;  // elements in 16 bytes
+constexpr int kWarps = 8;
+constexpr int kThreads = 32 * kWarps;
+constexpr int kWarpStep = 4 * kPiece;      // of a row, by the four threads that share it
+constexpr int kStep = kWarps * kWarpStep;  // k
+// Two CTAs with their rings fit a multiprocessor, this product's and the next one's, and no third.
+constexpr int kRingBytes = 96 * 1024;
+// Where a CTA may have 99 KiB at most (8.6, 8.9, 12.0).
+constexpr int kSmallRingBytes = 80 * 1024;
 
-template <int kRowTiles_, int kColumnTiles_, int kWarps_ = 8, int kRingBytes = 96 * 1024>
+template <int kRowTiles_, int kColumnTiles_, int kRing>
 struct Tile {
-  static constexpr int kRowTiles = kRowTiles_, kColumnTiles = kColumnTiles_, kWarps = kWarps_;
+  static constexpr int kRowTiles = kRowTiles_, kColumnTiles = kColumnTiles_;
   static constexpr int kRows = 16 * kRowTiles;
-  static constexpr int kThreads = 32 * kWarps;
-  static constexpr int kStep = kWarpStep * kWarps;              // k
   static constexpr int kPieces = 2 * kRowTiles + kColumnTiles;  // of a thread in a step
   static constexpr int kStageBytes = kPieces * kThreads * 16;
-  static constexpr int kStages = kRingBytes / kStageBytes;
+  static constexpr int kStages = kRing / kStageBytes;
   // Sums of one column tile: [warps][8][kRows], columns padded against bank conflicts. Two of them,
   // so that one barrier a column tile is enough.
   static constexpr int kSumStride = kRows + 4;
@@ -136,10 +142,10 @@ struct WeightReader {
     const T* from = low;
 #pragma unroll
     for (int i = 0; i < TileShape::kRowTiles; ++i, from += to_next) {
-      copy_piece(to + 2 * i * TileShape::kThreads * 16, from, rows >> 2 * i & 1);
-      copy_piece(to + (2 * i + 1) * TileShape::kThreads * 16, from + to_high, rows >> 2 * i & 2);
+      copy_piece(to + 2 * i * kThreads * 16, from, rows >> 2 * i & 1);
+      copy_piece(to + (2 * i + 1) * kThreads * 16, from + to_high, rows >> 2 * i & 2);
     }
-    low += TileShape::kStep;
+    low += kStep;
   }
 };
 
@@ -159,18 +165,18 @@ struct ActivationReader {
   }
   __device__ __forceinline__ void read(uint32_t to, int step, bool valid) const {
     const uint32_t columns = valid ? present : 0;
-    const T* from = column + step * TileShape::kStep;
-    to += 2 * TileShape::kRowTiles * TileShape::kThreads * 16;
+    const T* from = column + step * kStep;
+    to += 2 * TileShape::kRowTiles * kThreads * 16;
 #pragma unroll
     for (int j = 0; j < TileShape::kColumnTiles; ++j, from += to_next)
-      copy_piece(to + j * TileShape::kThreads * 16, from, columns >> j & 1);
+      copy_piece(to + j * kThreads * 16, from, columns >> j & 1);
   }
 };
 
 template <class T, class TileShape>
 __device__ __forceinline__ void multiply_stage(
     uint32_t stage, float (&sums)[TileShape::kRowTiles][TileShape::kColumnTiles][4]) {
-  constexpr int kBytes = TileShape::kThreads * 16;
+  constexpr int kBytes = kThreads * 16;
   uint4 x[TileShape::kColumnTiles];
 #pragma unroll
   for (int j = 0; j < TileShape::kColumnTiles; ++j)
@@ -209,13 +215,12 @@ __device__ __forceinline__ void finish_columns(const SkinnyGemmArgs& args, Outpu
     const float* part = sums + column * TileShape::kSumStride + row;
     float value = part[0];
 #pragma unroll
-    for (int warp = 1; warp < TileShape::kWarps; ++warp)
-      value += part[warp * 8 * TileShape::kSumStride];
+    for (int warp = 1; warp < kWarps; ++warp) value += part[warp * 8 * TileShape::kSumStride];
     return value;
   };
   const bool is_gated = args.epilogue == Epilogue::kSiluMul;
   const int columns = min(8, static_cast<int>(args.m) - first_row);
-  for (int i = threadIdx.x; i < tile.count * columns; i += TileShape::kThreads) {
+  for (int i = threadIdx.x; i < tile.count * columns; i += kThreads) {
     const int column = i / tile.count, index = i % tile.count;
     const int64_t output = tile.begin + index;
     const int row = is_gated ? index / 8 * 16 + index % 8 : index;
@@ -231,15 +236,15 @@ __device__ __forceinline__ void finish_columns(const SkinnyGemmArgs& args, Outpu
 }
 
 template <class T, class TileShape>
-__global__ void __launch_bounds__(TileShape::kThreads) skinny_gemm(SkinnyGemmArgs args) {
+__global__ void __launch_bounds__(kThreads) skinny_gemm(SkinnyGemmArgs args) {
   constexpr int kStages = TileShape::kStages;
   extern __shared__ __align__(16) unsigned char shared[];
   let_next_begin();
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
   const int first_k = warp * kWarpStep + lane % 4 * kPiece;
   const int k = static_cast<int>(args.k);
-  const int steps = (k + TileShape::kStep - 1) / TileShape::kStep;
-  const auto in_row = [&](int step) { return first_k + step * TileShape::kStep < k; };
+  const int steps = (k + kStep - 1) / kStep;
+  const auto in_row = [&](int step) { return first_k + step * kStep < k; };
   const Share<TileShape> share(args);
   const int total = steps * share.tiles;
   const uint32_t ring = static_cast<uint32_t>(__cvta_generic_to_shared(shared)) + threadIdx.x * 16;
@@ -312,15 +317,27 @@ void launch_tile(const cuda::Context& context, const SkinnyGemmArgs& args) {
   KVASIR_CUDA(cudaFuncSetAttribute(skinny_gemm<T, TileShape>,
                                    cudaFuncAttributeMaxDynamicSharedMemorySize,
                                    TileShape::kSharedBytes));
-  launch(context, skinny_gemm<T, TileShape>, dim3(static_cast<unsigned>(grid)), TileShape::kThreads,
+  launch(context, skinny_gemm<T, TileShape>, dim3(static_cast<unsigned>(grid)), kThreads,
          TileShape::kSharedBytes, args);
+}
+
+template <class T, int kRowTiles, int kColumnTiles>
+void launch_where_it_fits(const cuda::Context& context, const SkinnyGemmArgs& args) {
+  using Large = Tile<kRowTiles, kColumnTiles, kRingBytes>;
+  using Small = Tile<kRowTiles, kColumnTiles, kSmallRingBytes>;
+  static_assert(Small::kSharedBytes <= 99 * 1024 && Small::kStages >= 2);
+  int device = 0, most = 0;
+  KVASIR_CUDA(cudaGetDevice(&device));
+  KVASIR_CUDA(cudaDeviceGetAttribute(&most, cudaDevAttrMaxSharedMemoryPerBlockOptin, device));
+  if (most >= Large::kSharedBytes) return launch_tile<T, Large>(context, args);
+  launch_tile<T, Small>(context, args);
 }
 
 template <class T, int kRowTiles>
 void launch_columns(const cuda::Context& context, const SkinnyGemmArgs& args) {
-  if (args.m <= 8) return launch_tile<T, Tile<kRowTiles, 1>>(context, args);
-  if (args.m <= 16) return launch_tile<T, Tile<kRowTiles, 2>>(context, args);
-  launch_tile<T, Tile<kRowTiles, 4>>(context, args);
+  if (args.m <= 8) return launch_where_it_fits<T, kRowTiles, 1>(context, args);
+  if (args.m <= 16) return launch_where_it_fits<T, kRowTiles, 2>(context, args);
+  launch_where_it_fits<T, kRowTiles, 4>(context, args);
 }
 
 template <class T>

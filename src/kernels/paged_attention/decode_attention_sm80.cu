@@ -18,9 +18,7 @@ constexpr int kThreads = kWarps * 32;
 // Slots of a warp's ring: of two pages of 128 elements a head. More gain nothing on an H100, and
 // two blocks fit into an A100, one into GPUs that have 99 KB of shared memory.
 template <int kSteps>
-struct Ring {
-  static constexpr int kStages = 16 / kSteps;
-};
+constexpr int kSlots = 16 / kSteps;
 
 // Past the first-level cache, which may hold what was there before.
 template <class T>
@@ -94,7 +92,7 @@ struct PageIds {
 };
 
 // Copies a warp's keys and values into its ring, unit after unit.
-template <int kSteps, int kStages>
+template <int kSteps>
 class Reader {
  public:
   __device__ __forceinline__ Reader(const DecodeArgs& args, const DecodeStart& start, uint32_t ring,
@@ -125,16 +123,16 @@ class Reader {
       if (!ids_.covers(cursor_)) read_page_ids();
       const uint32_t id = __shfl_sync(kAllLanes, ids_.id, cursor_.page - ids_.page);
       copy(pages_.base + int64_t{id} * pages_.page_bytes, kv_head_of(args_, cursor_.head));
-      slot_ = slot_ + 1 == kStages ? 0 : slot_ + 1;
+      slot_ = slot_ + 1 == kSlots<kSteps> ? 0 : slot_ + 1;
       advance();
       skip();
     }
-    // Also an empty group counts, so that there are always kStages of them.
+    // Also an empty group counts, so that there are always as many as slots.
     asm volatile("cp.async.commit_group;" ::: "memory");
   }
-  // Until the oldest of kStages copies is there.
+  // Until the oldest copy is there.
   __device__ __forceinline__ void wait() {
-    asm volatile("cp.async.wait_group %0;" ::"n"(kStages - 1) : "memory");
+    asm volatile("cp.async.wait_group %0;" ::"n"(kSlots<kSteps> - 1) : "memory");
     __syncwarp();
   }
 
@@ -385,16 +383,14 @@ __device__ __forceinline__ void merge_blocks(const DecodeArgs& args, const Segme
   });
 }
 
-// Adds up what the warps have, and writes the result, or leaves it for the segment's last block.
-// Meanwhile the next segment's queries take the place of this one's. All threads call this.
+// Leaves each warp's maxima and sums of weights in `exchange`, and those of all warps a barrier
+// later; `factors` is what this warp's are worth relative to all.
 template <class T, int kSteps, int kTiles>
-__device__ __forceinline__ void finish(const DecodeArgs& args, const Segment& segment,
-                                       const DecodeShare& share, State<T, kSteps, kTiles>& state,
-                                       Exchange<kTiles>& exchange,
-                                       const QueriesInFlight<T, kSteps, kTiles>& next_queries,
-                                       std::byte* queries) {
+__device__ __forceinline__ void exchange_totals(const State<T, kSteps, kTiles>& state,
+                                                Exchange<kTiles>& exchange,
+                                                float (&factors)[kTiles][2]) {
   const int thread = static_cast<int>(threadIdx.x), warp = thread / 32, lane = thread % 32;
-  const int column = lane % 4 * 2;
+  const auto query_of = [&](int tile, int i) { return tile * 8 + lane % 4 * 2 + i; };
 #pragma unroll
   for (int tile = 0; tile < kTiles; ++tile)
 #pragma unroll
@@ -403,11 +399,9 @@ __device__ __forceinline__ void finish(const DecodeArgs& args, const Segment& se
 #pragma unroll
       for (int offset = 4; offset < 32; offset *= 2)
         weights += __shfl_xor_sync(kAllLanes, weights, offset);
-      if (lane < 4)
-        exchange.totals[warp][tile * 8 + column + i] = {state.maximum[tile][i], weights};
+      if (lane < 4) exchange.totals[warp][query_of(tile, i)] = {state.maximum[tile][i], weights};
     }
   __syncthreads();
-  next_queries.write(queries);
   const auto highest = [&](int query) {
     float maximum = -INFINITY;
 #pragma unroll
@@ -423,17 +417,30 @@ __device__ __forceinline__ void finish(const DecodeArgs& args, const Segment& se
     }
     exchange.all[thread] = total;
   }
-  float factor[kTiles][2];
 #pragma unroll
   for (int tile = 0; tile < kTiles; ++tile)
 #pragma unroll
     for (int i = 0; i < 2; ++i)
-      factor[tile][i] = rescale(state.maximum[tile][i], highest(tile * 8 + column + i));
+      factors[tile][i] = rescale(state.maximum[tile][i], highest(query_of(tile, i)));
+}
 
-  constexpr int kElements = Exchange<kTiles>::kElements;
+// Adds up what the warps have, and writes the result, or leaves it for the segment's last block.
+// Meanwhile the next segment's queries take the place of this one's. All threads call this.
+template <class T, int kSteps, int kTiles>
+__device__ __forceinline__ void finish(const DecodeArgs& args, const Segment& segment,
+                                       const DecodeShare& share,
+                                       const State<T, kSteps, kTiles>& state,
+                                       Exchange<kTiles>& exchange,
+                                       const QueriesInFlight<T, kSteps, kTiles>& next_queries,
+                                       std::byte* queries) {
+  float factors[kTiles][2];
+  exchange_totals(state, exchange, factors);
+  next_queries.write(queries);
+  const int thread = static_cast<int>(threadIdx.x), warp = thread / 32, lane = thread % 32;
   const int block = static_cast<int>(blockIdx.x);
   const int64_t slot = (2 * int64_t{block} + (block == share.first)) * kDecodeQueries;
   const int head_dim = args.attention.pages.head_dim;
+  constexpr int kElements = Exchange<kTiles>::kElements, kVectors = kElements / 4;
 #pragma unroll
   for (int chunk = 0; chunk < kSteps * 16; chunk += kElements) {
     if (chunk >= head_dim) break;
@@ -444,10 +451,9 @@ __device__ __forceinline__ void finish(const DecodeArgs& args, const Segment& se
       for (int tile = 0; tile < kTiles; ++tile)
 #pragma unroll
         for (int i = 0; i < 4; ++i)
-          exchange.out[warp][tile * 8 + column + i % 2][step * 16 + lane / 4 + i / 2 * 8] =
-              state.out[chunk / 16 + step][tile][i] * factor[tile][i % 2];
+          exchange.out[warp][tile * 8 + lane % 4 * 2 + i % 2][step * 16 + lane / 4 + i / 2 * 8] =
+              state.out[chunk / 16 + step][tile][i] * factors[tile][i % 2];
     __syncthreads();
-    constexpr int kVectors = kElements / 4;
     for (int i = thread; i < segment.queries * kVectors; i += kThreads) {
       const int query = i / kVectors, element = i % kVectors * 4;
       if (chunk + element >= head_dim) continue;
@@ -462,24 +468,23 @@ __device__ __forceinline__ void finish(const DecodeArgs& args, const Segment& se
         write_result<T>(args, segment, query, chunk + element, sum, total);
         continue;
       }
-      *reinterpret_cast<float4*>(args.plan.sums + (slot + query) * head_dim + chunk + element) =
-          sum;
+      float* sums = args.plan.sums + (slot + query) * head_dim + chunk + element;
+      *reinterpret_cast<float4*>(sums) = sum;
       if (chunk + element == 0) args.plan.totals[slot + query] = total;
     }
   }
-  if (share.count == 1) {
+  if (share.count == 1)
     __syncthreads();  // `exchange` is free again
-    return;
-  }
-  merge_blocks<T>(args, segment, share, exchange);
+  else
+    merge_blocks<T>(args, segment, share, exchange);
 }
 
 // Keys and values first: their slots are aligned to 1024 bytes. At least so much that no third
 // block fits into the shared memory of a multiprocessor: if one had three and another one, it would
 // be last.
-template <int kSteps, int kTiles, class Ring>
+template <int kSteps, int kTiles>
 constexpr int shared_bytes() {
-  const int needed = kWarps * Ring::kStages * slot_bytes<kSteps>() +
+  const int needed = kWarps * kSlots<kSteps> * slot_bytes<kSteps>() +
                      Queries<kSteps, kTiles>::kBytes + static_cast<int>(sizeof(Exchange<kTiles>));
   constexpr int kLeast = 80 * 1024;
   return needed < kLeast ? kLeast : needed;
@@ -487,16 +492,16 @@ constexpr int shared_bytes() {
 
 // Registers for a third block where that is possible: the next kernel on the stream finds room to
 // begin beside this one.
-template <class T, int kSteps, int kTiles, class Ring>
+template <class T, int kSteps, int kTiles>
 __global__ void __launch_bounds__(kThreads, kDecodeBlocks + (kSteps * kTiles <= 8))
     attend(const __grid_constant__ DecodeArgs args) {
-  constexpr int kStages = Ring::kStages, kSlotBytes = slot_bytes<kSteps>();
+  constexpr int kSlotBytes = slot_bytes<kSteps>(), kRingBytes = kSlots<kSteps> * kSlotBytes;
   extern __shared__ __align__(1024) std::byte shared[];
-  std::byte* shared_queries = shared + kWarps * kStages * kSlotBytes;
+  std::byte* shared_queries = shared + kWarps * kRingBytes;
   auto& exchange =
       *reinterpret_cast<Exchange<kTiles>*>(shared_queries + Queries<kSteps, kTiles>::kBytes);
   const int warp = static_cast<int>(threadIdx.x) / 32, lane = static_cast<int>(threadIdx.x) % 32;
-  const uint32_t ring = shared_address(shared) + warp * kStages * kSlotBytes;
+  const uint32_t ring = shared_address(shared) + warp * kRingBytes;
 
   // The plan was written before any kernel after build_decode_attention began, and what had been
   // there before that, the page tables and all keys but the newest of each span, is there too.
@@ -505,15 +510,15 @@ __global__ void __launch_bounds__(kThreads, kDecodeBlocks + (kSteps * kTiles <= 
     wait_for_inputs();  // the next kernel takes this one's end for the end of all before it
     return;
   }
-  Reader<kSteps, kStages> reader(args, start, ring, warp, lane);
+  Reader<kSteps> reader(args, start, ring, warp, lane);
   int begun = 0;
-  for (; begun < kStages && !reader.is_newest(); ++begun) reader.copy_next();
+  for (; begun < kSlots<kSteps> && !reader.is_newest(); ++begun) reader.copy_next();
   wait_for_inputs();
   let_next_begin();
   Cursor cursor(args.plan, start);
   QueriesInFlight<T, kSteps, kTiles> next_queries;
   next_queries.read(args, Segment(args, cursor));
-  for (; begun < kStages; ++begun) reader.copy_next();
+  for (; begun < kSlots<kSteps>; ++begun) reader.copy_next();
   next_queries.write(shared_queries);
   __syncthreads();
 
@@ -547,7 +552,7 @@ __global__ void __launch_bounds__(kThreads, kDecodeBlocks + (kSteps * kTiles <= 
                   cursor.first_key() - first, cursor.last_key() - first, lane);
         __syncwarp();
         reader.copy_next();
-        slot = slot + 1 == kStages ? 0 : slot + 1;
+        slot = slot + 1 == kSlots<kSteps> ? 0 : slot + 1;
       }
       cursor.advance(args.plan, heads);
     }
@@ -555,10 +560,10 @@ __global__ void __launch_bounds__(kThreads, kDecodeBlocks + (kSteps * kTiles <= 
   }
 }
 
-template <class T, int kSteps, int kTiles, class Ring = Ring<kSteps>>
+template <class T, int kSteps, int kTiles>
 void launch_attend(const cuda::Context& context, const DecodeArgs& args, int blocks) {
-  constexpr int kBytes = shared_bytes<kSteps, kTiles, Ring>();
-  const auto kernel = attend<T, kSteps, kTiles, Ring>;
+  constexpr int kBytes = shared_bytes<kSteps, kTiles>();
+  const auto kernel = attend<T, kSteps, kTiles>;
   KVASIR_CUDA(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, kBytes));
   launch(context, kernel, dim3(static_cast<unsigned>(blocks)), dim3(kThreads), kBytes, args);
 }

@@ -39,7 +39,8 @@ struct AttentionScratch {
   std::byte* queries = nullptr;   // [rows, padded head_dim], zeros behind head_dim
   std::byte* scores = nullptr;    // of a tile of rows; softmax turns them into weights
   float* sums = nullptr;          // [rows, head_dim up to 16]: weighted sums of values
-  float* maxima = nullptr;        // [rows], of scale * log2(e) * score
+  float* maxima = nullptr;        // [rows], of scale * log2(e) * score; what weights are relative
+                                  // to, which for bf16 need not be the largest
   float* denominators = nullptr;  // [rows, kDenominatorLanes] partial sums; finish adds them up
 };
 
@@ -86,7 +87,8 @@ struct AttentionKernel {
   int block_keys;  // keys of a block: a multiple of 64, kMostBlockKeys at most
 };
 
-// Decode kernels take query blocks of one query, do not pack keys and values, and write no results.
+// Decode kernels take query blocks of one query, meet keys and values where they lie, and write no
+// results.
 extern const AttentionKernel kPrefillF32Avx2, kDecodeF32Avx2;
 extern const AttentionKernel kPrefillBf16Avx2, kDecodeBf16Avx2;
 extern const AttentionKernel kPrefillF32Avx512, kDecodeF32Avx512;

@@ -17,6 +17,7 @@
 
 #include <algorithm>
 #include <climits>
+#include <cmath>
 #include <type_traits>
 
 #include "kernels/cuda_device.cuh"
@@ -27,9 +28,8 @@
 #include "kernels/paged_attention/sm90_wgmma.cuh"
 
 namespace kvasir::kernels {
-namespace prefill_sm90 {
-
-using namespace sm90;
+namespace sm90::prefill {
+namespace {
 
 // head_dim 128 leaves registers for two warpgroups that multiply, 64 for three.
 template <class Element, int kHeadDimension>
@@ -42,29 +42,29 @@ struct Config {
   static constexpr int kPanels = kHeadDim / 64;  // of 64 columns, 128 bytes
   static constexpr int kThreads = (kGroups + 1) * 128;
   static constexpr int kConsumerWarps = kGroups * 4;
-  static constexpr bool kTurns = true;
-  static constexpr bool kSkipRescale = false;
-  static constexpr int kEmulated = 0;
   static constexpr int kProducerRegisters = kGroups == 2 ? 40 : 32;
   static constexpr int kConsumerRegisters = kGroups == 2 ? 232 : 160;
 };
 
-inline constexpr int kPageRows = static_cast<int>(kPageTokens);
-inline constexpr int kPanelColumns = 64;
-inline constexpr float kLn2 = 0.693147180559945f;
-inline constexpr int kQueryThreads = 64;  // that load queries
+constexpr int kPageRows = static_cast<int>(kPageTokens);
+constexpr int kPanelColumns = 64;
+constexpr int kQueryThreads = 64;  // that load queries
+constexpr int kQueryStages = 2;    // row tiles of queries
+constexpr int kItems = 4;          // known ahead, so that short ones are loaded in time
+constexpr float kLn2 = 0.693147180559945f;
 
 template <class C>
 struct Shared {
   using T = typename C::T;
-  T queries[C::kPanels][C::kRows][kPanelColumns];
+  T queries[kQueryStages][C::kPanels][C::kRows][kPanelColumns];
   T keys[C::kStages][C::kPanels][kKeyTile][kPanelColumns];
   T values[C::kStages][C::kPanels][kKeyTile][kPanelColumns];
   Barrier keys_full[C::kStages], keys_free[C::kStages];
   Barrier values_full[C::kStages], values_free[C::kStages];
   Barrier last_values;  // copied, but not yet cleared behind the sequence's end
-  Barrier queries_full, queries_free, item_full, item_free;
-  Item item;
+  Barrier queries_full[kQueryStages], queries_free[kQueryStages];
+  Barrier item_full[kItems], item_free[kItems];
+  Item items[kItems];
 };
 
 struct Params {
@@ -73,12 +73,11 @@ struct Params {
   void* out;
   int64_t out_row_stride;
   float* lse;
-  const CudaAttentionSpan* spans;
   const uint32_t* page_tables;
   int q_heads, kv_heads;
   int window;  // INT_MAX = unlimited
   int page_count;
-  float scale, scale_log2;
+  float scale_log2;  // scale * log2(e)
   WorkShape shape;
   Work work;
 };
@@ -108,18 +107,23 @@ struct Kernel {
       shared.values_free[i].init(C::kConsumerWarps);
     }
     shared.last_values.init(1);
-    shared.queries_full.init(kQueryThreads);
-    shared.queries_free.init(C::kConsumerWarps);
-    shared.item_full.init(1);
-    shared.item_free.init(C::kThreads - 32);  // all but the warp that takes items
+    for (int i = 0; i < kQueryStages; ++i) {
+      shared.queries_full[i].init(kQueryThreads);
+      shared.queries_free[i].init(C::kConsumerWarps);
+    }
+    for (int i = 0; i < kItems; ++i) {
+      shared.item_full[i].init(1);
+      shared.item_free[i].init(C::kThreads - 32);  // all but the warp that takes items
+    }
     fence_barrier_init();
   }
 
   // All threads but those of the warp that takes items read each of them once.
-  static __device__ __forceinline__ Item next_item(Shared<C>& shared, uint32_t parity) {
-    shared.item_full.wait(parity);
-    const Item item = shared.item;
-    shared.item_free.arrive();
+  static __device__ __forceinline__ Item next_item(Shared<C>& shared, Ring<kItems>& items) {
+    shared.item_full[items.stage].wait(items.parity);
+    const Item item = shared.items[items.stage];
+    shared.item_free[items.stage].arrive();
+    items.advance();
     return item;
   }
 
@@ -127,20 +131,25 @@ struct Kernel {
   // run over the same list.
   static __device__ __forceinline__ void take_items(Shared<C>& shared, const Params& params) {
     const int blocks = static_cast<int>(gridDim.x);
+    ItemFinder finder(params.work, params.q_heads, params.kv_heads, params.shape.pack);
     int index = static_cast<int>(blockIdx.x);
-    for (uint32_t parity = 0;; parity ^= 1) {
-      const Item item = find_item(params.work, params.shape, params.q_heads, params.kv_heads,
-                                  params.spans, index);
-      shared.item_free.wait(parity ^ 1);
-      shared.item = item;
-      shared.item_full.arrive();
-      if (item.rows == 0) break;
-      index = blocks + atomicAdd(&params.work.header->next, 1);
+    for (Ring<kItems> items;; items.advance()) {
+      const int next = blocks + atomicAdd(&params.work.header->next, 1);
+      const Item item = finder.find(index);
+      shared.item_free[items.stage].wait(items.parity ^ 1);
+      shared.items[items.stage] = item;
+      shared.item_full[items.stage].arrive();
+      if (item.tile.rows == 0) break;
+      index = next;
     }
     __threadfence();
     if (atomicAdd(&params.work.header->done, 1) + 1 < blocks) return;
     params.work.header->next = 0;
     params.work.header->done = 0;
+  }
+
+  static __device__ __forceinline__ KeyTiles key_tiles(const Item& item, const Params& params) {
+    return KeyTiles(item.tile.first_position, item.tile.rows, params.window);
   }
 
   // A tile of keys or values from its pages. Pages behind the sequence's end are zeros.
@@ -161,8 +170,8 @@ struct Kernel {
 #pragma unroll
     for (int i = 0; i < kPagesPerTile; ++i) {
       const int page = tile * kPagesPerTile + i;
-      pages[i] = page * kPageRows < item.length
-                     ? static_cast<int>(params.page_tables[int64_t{item.first_page} + page])
+      pages[i] = page * kPageRows < item.tile.length
+                     ? static_cast<int>(params.page_tables[int64_t{item.tile.first_page} + page])
                      : params.page_count;
     }
   }
@@ -188,11 +197,12 @@ struct Kernel {
                                                               const Params& params) {
     const int lane = threadIdx.x % 32;
     Ring<C::kStages> keys, values;
+    Ring<kItems> items;
     uint32_t last_parity = 0;
-    for (uint32_t parity = 0;; parity ^= 1) {
-      const Item item = next_item(shared, parity);
-      if (item.rows == 0) return;
-      const KeyTiles tiles(item.first_position, item.rows, params.window);
+    for (;;) {
+      const Item item = next_item(shared, items);
+      if (item.tile.rows == 0) return;
+      const KeyTiles tiles = key_tiles(item, params);
       const int key_row = item.kv_head * 2 * kPageRows, value_row = key_row + kPageRows;
       int pages[kPagesPerTile], next_pages[kPagesPerTile];
       find_pages(next_pages, tiles[0], item, params);
@@ -206,7 +216,7 @@ struct Kernel {
           keys.advance();
         }
         if (i > 0) {
-          const int rows = item.length - tiles[i - 1] * kKeyTile;
+          const int rows = item.tile.length - tiles[i - 1] * kKeyTile;
           const bool is_last = rows < kKeyTile;
           Barrier& full = shared.values_full[values.stage];
           shared.values_free[values.stage].wait(values.parity ^ 1);
@@ -231,26 +241,28 @@ struct Kernel {
   // kQueryThreads threads. What is no row of the item becomes zeros.
   static __device__ __forceinline__ void load_queries(Shared<C>& shared, const Params& params) {
     constexpr int kVectors = C::kHeadDim * sizeof(T) / 16;  // of a row
+    constexpr int kStep = kQueryThreads / kVectors;
     const int thread = static_cast<int>(threadIdx.x) % kQueryThreads;
-    const int vector = thread % kVectors;
+    const int vector = thread % kVectors, first = thread / kVectors;
     const int pack = params.shape.pack;
-    for (uint32_t parity = 0;; parity ^= 1) {
-      const Item item = next_item(shared, parity);
-      if (item.rows == 0) return;
-      shared.queries_free.wait(parity ^ 1);
-      const T* q = static_cast<const T*>(params.q) + item.first_row * params.q_row_stride +
+    Ring<kItems> items;
+    for (Ring<kQueryStages> queries;; queries.advance()) {
+      const Item item = next_item(shared, items);
+      if (item.tile.rows == 0) return;
+      shared.queries_free[queries.stage].wait(queries.parity ^ 1);
+      const T* q = static_cast<const T*>(params.q) + item.tile.first_row * params.q_row_stride +
                    int64_t{item.first_head} * C::kHeadDim + vector * 8;
-      const uint32_t panel = shared_address(shared.queries[vector / 8]);
-      for (int row = thread / kVectors; row < C::kRows; row += kQueryThreads / kVectors) {
-        const int query = row / pack;
-        const bool valid = query < item.rows;
-        const int64_t offset =
-            valid ? query * params.q_row_stride + row % pack * C::kHeadDim : int64_t{0};
+      const uint32_t panel = shared_address(shared.queries[queries.stage][vector / 8]);
+      int query = first / pack, head = first % pack;
+      for (int row = first; row < C::kRows; row += kStep) {
+        const bool valid = query < item.tile.rows;
+        const int64_t offset = valid ? query * params.q_row_stride + head * C::kHeadDim : 0;
         copy_vector(panel + row * 128 + (vector % 8 ^ row % 8) * 16, q + offset, valid);
+        for (head += kStep; head >= pack; head -= pack) ++query;
       }
       wait_for_vectors();
       fence_async_shared();
-      shared.queries_full.arrive();
+      shared.queries_full[queries.stage].arrive();
     }
   }
 
@@ -289,10 +301,10 @@ struct Kernel {
 
     __device__ __forceinline__ Positions(const Item& item, int first_row, int lane, int pack) {
       const int row = first_row + lane / 4;
-      mine[0] = item.first_position + row / pack;
-      mine[1] = item.first_position + (row + 8) / pack;
-      lowest = item.first_position + first_row / pack;
-      highest = item.first_position + (first_row + 15) / pack;
+      mine[0] = item.tile.first_position + row / pack;
+      mine[1] = item.tile.first_position + (row + 8) / pack;
+      lowest = item.tile.first_position + first_row / pack;
+      highest = item.tile.first_position + (first_row + 15) / pack;
       first_column = lane % 4 * 2;
     }
 
@@ -315,16 +327,16 @@ struct Kernel {
                                                 int group) {
     const int lane = threadIdx.x % 32;
     const int first_row = group * 64 + __shfl_sync(kWholeWarp, threadIdx.x / 32 % 4, 0) * 16;
-    const T* queries = shared.queries[0][group * 64];
     // Named barrier 1 + g: group g may issue products.
     const int my_turn = 1 + group, next_turn = 1 + (group + 1) % C::kGroups;
-    if (C::kTurns && group == C::kGroups - 1) named_barrier_arrive(next_turn, 256);
+    if (group == C::kGroups - 1) named_barrier_arrive(next_turn, 256);
 
     Ring<C::kStages> keys, values;
-    for (uint32_t parity = 0;; parity ^= 1) {
-      const Item item = next_item(shared, parity);
-      if (item.rows == 0) return;
-      const KeyTiles tiles(item.first_position, item.rows, params.window);
+    Ring<kItems> items;
+    for (Ring<kQueryStages> queries;; queries.advance()) {
+      const Item item = next_item(shared, items);
+      if (item.tile.rows == 0) return;
+      const KeyTiles tiles = key_tiles(item, params);
       const Positions positions(item, first_row, lane, params.shape.pack);
       float scores[kKeyTile / 2], sums[C::kHeadDim / 2], correction[2];
       uint32_t weights[kKeyTile / 4];
@@ -332,13 +344,14 @@ struct Kernel {
 #pragma unroll
       for (float& sum : sums) sum = 0;
 
-      shared.queries_full.wait(parity);
+      shared.queries_full[queries.stage].wait(queries.parity);
       for (int i = 0; i < tiles.count; ++i) {
         shared.keys_full[keys.stage].wait(keys.parity);
-        if (C::kTurns) named_barrier_sync(my_turn, 256);
+        named_barrier_sync(my_turn, 256);
         pin(scores);
         begin_products();
-        multiply_keys(scores, queries, shared.keys[keys.stage][0][0]);
+        multiply_keys(scores, shared.queries[queries.stage][0][group * 64],
+                      shared.keys[keys.stage][0][0]);
         commit_products();
         if (i > 0) {
           shared.values_full[values.stage].wait(values.parity);
@@ -347,27 +360,29 @@ struct Kernel {
           begin_products();
           multiply_values(sums, weights, shared.values[values.stage][0][0]);
           commit_products();
-          if (C::kTurns) named_barrier_arrive(next_turn, 256);
-          wait_for_products<1>();
+          named_barrier_arrive(next_turn, 256);
+          wait_for_products<1>();  // for the scores
         } else {
-          if (C::kTurns) named_barrier_arrive(next_turn, 256);
+          named_barrier_arrive(next_turn, 256);
           wait_for_products<0>();
         }
         pin(scores);
         if (lane == 0) {
           shared.keys_free[keys.stage].arrive();
-          if (i + 1 == tiles.count) shared.queries_free.arrive();
+          if (i + 1 == tiles.count) shared.queries_free[queries.stage].arrive();
         }
         keys.advance();
         positions.mask(scores, tiles[i], params.window);
-        rows.add<C::kEmulated>(scores, params.scale_log2, correction);
+        rows.add(scores, params.scale_log2, correction);
+        // As a branch this also keeps the wait behind the softmax: the assembler moves waits up as
+        // far as nothing that it knows of stands in the way.
         if (i > 0) {
           wait_for_products<0>();
           pin(sums);
           if (lane == 0) shared.values_free[values.stage].arrive();
           values.advance();
-          if (!C::kSkipRescale ||
-              __any_sync(kWholeWarp, correction[0] != 1 || correction[1] != 1))
+          // Maxima seldom rise once some tiles have been seen; multiplying by 1 changes nothing.
+          if (__any_sync(kWholeWarp, correction[0] != 1 || correction[1] != 1))
             scale_rows(sums, correction);
         }
         pack_weights<T>(weights, scores);
@@ -395,9 +410,9 @@ struct Kernel {
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       const int row = first_row + lane / 4 + half * 8, query = row / pack;
-      const int64_t q_row = item.first_row + query;
+      const int64_t q_row = item.tile.first_row + query;
       const int head = item.first_head + row % pack;
-      const bool valid = query < item.rows;
+      const bool valid = query < item.tile.rows;
       const float sum = rows.sum[half], factor = sum > 0 ? reciprocal(sum) : 0.0f;
       T* out = static_cast<T*>(params.out) + q_row * params.out_row_stride + head * C::kHeadDim;
 #pragma unroll
@@ -466,22 +481,16 @@ CUtensorMap tensor_map_of(const PagePool& pages, int page_count) {
   const cuuint32_t box[3] = {kPanelColumns, kPageRows, 1};
   const cuuint32_t steps[3] = {1, 1, 1};
   CUtensorMap map;
-  const CUresult status = encode(
-      &map,
-      pages.dtype == DType::kBF16 ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16
-                                  : CU_TENSOR_MAP_DATA_TYPE_FLOAT16,
-      3, pages.base, sizes, strides, box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE,
-      CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
-      CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+  const CUresult status =
+      encode(&map,
+             pages.dtype == DType::kBF16 ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16
+                                         : CU_TENSOR_MAP_DATA_TYPE_FLOAT16,
+             3, pages.base, sizes, strides, box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE,
+             CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
+             CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
   KVASIR_CUDA(status == CUDA_SUCCESS ? cudaSuccess : cudaErrorInvalidValue);
   return map;
 }
-
-}  // namespace prefill_sm90
-
-namespace {
-
-using namespace prefill_sm90;
 
 constexpr int kMostStackedHeads = 16;
 
@@ -529,13 +538,11 @@ void run_config(const cuda::Context& context, const CudaAttentionArgs& args,
                       .out = args.out,
                       .out_row_stride = args.out_row_stride,
                       .lse = args.lse,
-                      .spans = args.spans,
                       .page_tables = args.page_tables,
                       .q_heads = args.q_heads,
                       .kv_heads = args.pages.kv_heads,
                       .window = window_of(args),
                       .page_count = page_count,
-                      .scale = args.scale,
                       .scale_log2 = static_cast<float>(args.scale * kLog2e),
                       .shape = shape,
                       .work = work_at(args.workspace)};
@@ -574,13 +581,15 @@ uint64_t pairs(const CudaAttentionDesc& desc, int64_t query_offset, int64_t rows
 }
 
 }  // namespace
+}  // namespace sm90::prefill
 
-extern const PrefillImplementation kPrefillAttentionSm90 = {.name = "prefill_attention_sm90",
-                                                            .priority = 90,
-                                                            .supports = supports,
-                                                            .workspace_bytes = workspace_bytes,
-                                                            .build = build,
-                                                            .run = run,
-                                                            .pairs = pairs};
+extern const PrefillImplementation kPrefillAttentionSm90 = {
+    .name = "prefill_attention_sm90",
+    .priority = 90,
+    .supports = sm90::prefill::supports,
+    .workspace_bytes = sm90::prefill::workspace_bytes,
+    .build = sm90::prefill::build,
+    .run = sm90::prefill::run,
+    .pairs = sm90::prefill::pairs};
 
 }  // namespace kvasir::kernels

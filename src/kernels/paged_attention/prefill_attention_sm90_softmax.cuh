@@ -8,7 +8,7 @@
 
 #include "kernels/paged_attention/sm90_wgmma.cuh"
 
-namespace kvasir::kernels::prefill_sm90 {
+namespace kvasir::kernels::sm90::prefill {
 
 inline constexpr unsigned kWholeWarp = 0xffffffffu;
 
@@ -16,16 +16,6 @@ __device__ __forceinline__ float exp2_approximate(float x) {
   float result;
   asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(x));
   return result;
-}
-
-__device__ __forceinline__ float exp2_emulated(float x) {
-  x = fmaxf(x, -127.0f);
-  const float shifted = x + 12582912.0f;
-  const float f = x - (shifted - 12582912.0f);
-  float power = fmaf(f, 0.05500893f, 0.24221097f);
-  power = fmaf(power, f, 0.69328293f);
-  power = fmaf(power, f, 1.0f);
-  return __int_as_float(__float_as_int(power) + (__float_as_int(shifted) << 23));
 }
 
 __device__ __forceinline__ float reciprocal(float x) {
@@ -62,7 +52,7 @@ struct SoftmaxRows {
 
   // Replaces scores by weights. Returns what the sums of before are to be multiplied by: exactly 1
   // where the maximum stays.
-  template <int kEmulated, int kCount>
+  template <int kCount>
   __device__ __forceinline__ void add(float (&scores)[kCount], float scale_log2,
                                       float (&correction)[2]) {
 #pragma unroll
@@ -122,8 +112,7 @@ __device__ __forceinline__ void transpose_among_four(uint32_t (&words)[4], int l
     for (int pair = 0; pair < 2; ++pair) {
       const int low = step == 1 ? 2 * pair : pair, high = low + step;
       const bool upper = (lane & step) != 0;
-      const uint32_t other =
-          __shfl_xor_sync(kWholeWarp, upper ? words[low] : words[high], step);
+      const uint32_t other = __shfl_xor_sync(kWholeWarp, upper ? words[low] : words[high], step);
       if (upper)
         words[low] = other;
       else
@@ -131,4 +120,4 @@ __device__ __forceinline__ void transpose_among_four(uint32_t (&words)[4], int l
     }
 }
 
-}  // namespace kvasir::kernels::prefill_sm90
+}  // namespace kvasir::kernels::sm90::prefill

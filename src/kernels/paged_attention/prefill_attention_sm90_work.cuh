@@ -13,22 +13,26 @@
 #include "kernels/cuda_device.cuh"
 #include "kernels/paged_attention/paged_attention_cuda.h"
 
-namespace kvasir::kernels::prefill_sm90 {
+namespace kvasir::kernels::sm90::prefill {
 
 inline constexpr int kKeyTile = 128;
 inline constexpr int kPagesPerTile = kKeyTile / static_cast<int>(kPageTokens);
 
-struct RowTile {
-  int32_t span = 0;
-  int32_t row = 0;  // within the span
+struct alignas(32) RowTile {
+  int32_t rows;            // queries
+  int32_t first_row;       // of q, out and lse
+  int32_t first_position;  // of the first query
+  int32_t length;          // positions of the sequence that are present
+  int32_t first_page;      // in the page tables
 };
 
-inline constexpr int kClasses = 24;  // class c: from 2^(kClasses - 1 - c) keys, below twice as many
+// Class c has from 2^(kClasses - 1 - c) keys to below twice as many.
+inline constexpr int kClasses = 24;
 
 // At the beginning of the workspace; the row tiles follow.
 struct alignas(256) WorkHeader {
-  int32_t next;                   // items taken beyond the first of each block
-  int32_t done;                   // blocks that found nothing more to take
+  int32_t next;                 // items taken beyond the first of each block
+  int32_t done;                 // blocks that found nothing more to take
   int32_t class_end[kClasses];  // in the list of row tiles
 };
 
@@ -59,8 +63,8 @@ inline Work work_at(std::byte* workspace) {
   return {header, reinterpret_cast<RowTile*>(header + 1)};
 }
 
-// How many row tiles of a span are of the classes up to `last`. They are its last ones, as keys only
-// become more from row to row.
+// How many row tiles of a span are of the classes up to `last`. They are its last ones, as keys
+// only become more from row to row.
 __device__ __forceinline__ int tiles_up_to(int last, const CudaAttentionSpan& span,
                                            int rows_per_tile, int window) {
   const int tiles = (span.rows + rows_per_tile - 1) / rows_per_tile;
@@ -77,7 +81,7 @@ inline constexpr int kListThreads = 256;
 __global__ void __launch_bounds__(kListThreads)
     list_row_tiles(const CudaAttentionSpan* spans, int span_count, int rows_per_tile, int window,
                    Work work) {
-  __shared__ int class_end[kClasses];  // over all spans
+  __shared__ int class_end[kClasses];     // over all spans
   __shared__ int tiles_before[kClasses];  // of the class or an earlier one, of the spans before
   const int thread = static_cast<int>(threadIdx.x), mine = static_cast<int>(blockIdx.x);
   if (thread < kClasses) class_end[thread] = tiles_before[thread] = 0;
@@ -100,7 +104,12 @@ __global__ void __launch_bounds__(kListThreads)
       earlier = up_to;
     int place = i - earlier + tiles_before[each];
     if (each > 0) place += class_end[each - 1] - tiles_before[each - 1];
-    work.tiles[place] = {mine, (tiles - 1 - i) * rows_per_tile};
+    const int row = (tiles - 1 - i) * rows_per_tile;
+    work.tiles[place] = {.rows = min(rows_per_tile, span.rows - row),
+                         .first_row = span.first_row + row,
+                         .first_position = span.query_offset + row,
+                         .length = span.query_offset + span.rows,
+                         .first_page = span.first_page};
   }
   if (mine > 0) return;
   if (thread < kClasses) work.header->class_end[thread] = class_end[thread];
@@ -108,37 +117,40 @@ __global__ void __launch_bounds__(kListThreads)
 }
 
 struct Item {
-  int rows;            // queries in the row tile; 0 = there is no item
-  int first_row;       // of q, out and lse
-  int first_position;  // of the first query
-  int length;          // positions of the sequence that are present
-  int first_page;      // in the page tables
-  int first_head;      // of the stacked ones
+  RowTile tile;    // without rows: there is no item
+  int first_head;  // of the stacked ones
   int kv_head;
 };
 
-__device__ __forceinline__ Item find_item(const Work& work, const WorkShape& shape, int q_heads,
-                                          int kv_heads, const CudaAttentionSpan* spans,
-                                          int index) {
-  const int packs = q_heads / kv_heads / shape.pack;
-  int each = 0, begin = 0, end = work.header->class_end[0];
-  while (index >= end * packs * kv_heads) {
-    if (++each == kClasses) return Item{};
-    begin = end;
-    end = work.header->class_end[each];
+// Finds items by their number, which only grows.
+class ItemFinder {
+ public:
+  __device__ __forceinline__ ItemFinder(const Work& work, int q_heads, int kv_heads, int pack)
+      : work_(work),
+        kv_heads_(kv_heads),
+        pack_(pack),
+        packs_(q_heads / kv_heads / pack),
+        end_(work.header->class_end[0]) {}
+
+  __device__ __forceinline__ Item find(int index) {
+    while (index >= end_ * packs_ * kv_heads_) {
+      if (class_ + 1 == kClasses) return Item{};
+      begin_ = end_;
+      end_ = work_.header->class_end[++class_];
+    }
+    const int in_class = index - begin_ * packs_ * kv_heads_;
+    const int tile = in_class / packs_, tiles = end_ - begin_;
+    const int kv_head = tile / tiles;
+    return {.tile = work_.tiles[begin_ + tile - kv_head * tiles],
+            .first_head = (kv_head * packs_ + in_class - tile * packs_) * pack_,
+            .kv_head = kv_head};
   }
-  const int in_class = index - begin * packs * kv_heads;
-  const RowTile tile = work.tiles[begin + in_class / packs % (end - begin)];
-  const CudaAttentionSpan span = spans[tile.span];
-  const int kv_head = in_class / packs / (end - begin);
-  return {.rows = min(shape.rows_per_tile, span.rows - tile.row),
-          .first_row = span.first_row + tile.row,
-          .first_position = span.query_offset + tile.row,
-          .length = span.query_offset + span.rows,
-          .first_page = span.first_page,
-          .first_head = (kv_head * packs + in_class % packs) * shape.pack,
-          .kv_head = kv_head};
-}
+
+ private:
+  Work work_;
+  int kv_heads_, pack_, packs_;  // packs per KV head
+  int class_ = 0, begin_ = 0, end_;
+};
 
 // Which key tiles an item visits; all else that depends on positions is the masks. There is at
 // least one: where no key is visible (positions before 0), it is masked altogether.
@@ -154,4 +166,4 @@ struct KeyTiles {
   __device__ __forceinline__ int operator[](int i) const { return first + i; }
 };
 
-}  // namespace kvasir::kernels::prefill_sm90
+}  // namespace kvasir::kernels::sm90::prefill

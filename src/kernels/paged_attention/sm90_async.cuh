@@ -14,8 +14,9 @@ __device__ __forceinline__ uint32_t shared_address(const void* pointer) {
   return static_cast<uint32_t>(__cvta_generic_to_shared(pointer));
 }
 
-// A barrier completes a phase when `arrivals` threads have arrived and the bytes that were announced
-// have been copied. Whoever waits names the parity of the phase; the first phase has parity 0.
+// A barrier completes a phase when `arrivals` threads have arrived and the bytes that were
+// announced have been copied. Whoever waits names the parity of the phase; the first phase has
+// parity 0.
 struct Barrier {
   uint64_t state;
 
@@ -28,10 +29,10 @@ struct Barrier {
     asm volatile("mbarrier.arrive.shared::cta.b64 _, [%0];" ::"r"(shared_address(this)) : "memory");
   }
   __device__ __forceinline__ void arrive_and_expect(uint32_t bytes) {
-    asm volatile("mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(
-                     shared_address(this)),
-                 "r"(bytes)
-                 : "memory");
+    asm volatile(
+        "mbarrier.arrive.expect_tx.shared::cta.b64 _, [%0], %1;" ::"r"(shared_address(this)),
+        "r"(bytes)
+        : "memory");
   }
   // Returns at once for the phase before the current one, so that a fresh barrier lets pass whoever
   // waits for parity 1.

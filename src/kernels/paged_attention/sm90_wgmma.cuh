@@ -62,26 +62,26 @@ __device__ __forceinline__ void pin(uint32_t (&values)[kCount]) {
 #define KVASIR_REGISTERS_32                                                 \
   "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, " \
   "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31}"
-#define KVASIR_REGISTERS_64                                                           \
-  "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "           \
-  "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, "  \
-  "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, "  \
+#define KVASIR_REGISTERS_64                                                          \
+  "{%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, "          \
+  "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, " \
+  "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, " \
   "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63}"
-#define KVASIR_8(d, i)                                                                  \
+#define KVASIR_8(d, i)                                                                        \
   "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3]), "+f"(d[i + 4]), "+f"(d[i + 5]), \
       "+f"(d[i + 6]), "+f"(d[i + 7])
 #define KVASIR_32(d, i) KVASIR_8(d, i), KVASIR_8(d, i + 8), KVASIR_8(d, i + 16), KVASIR_8(d, i + 24)
 
 // sums (+)= A B', both along rows in shared memory; 128 columns.
-#define KVASIR_PRODUCT_128(type)                                                          \
-  asm volatile(                                                                           \
-      "{\n"                                                                               \
-      ".reg .pred add;\n"                                                                 \
-      "setp.ne.b32 add, %66, 0;\n"                                                        \
+#define KVASIR_PRODUCT_128(type)                                                           \
+  asm volatile(                                                                            \
+      "{\n"                                                                                \
+      ".reg .pred add;\n"                                                                  \
+      "setp.ne.b32 add, %66, 0;\n"                                                         \
       "wgmma.mma_async.sync.aligned.m64n128k16.f32." type "." type " " KVASIR_REGISTERS_64 \
-      ", %64, %65, add, 1, 1, 0, 0;\n"                                                    \
-      "}\n"                                                                               \
-      : KVASIR_32(sums, 0), KVASIR_32(sums, 32)                                           \
+      ", %64, %65, add, 1, 1, 0, 0;\n"                                                     \
+      "}\n"                                                                                \
+      : KVASIR_32(sums, 0), KVASIR_32(sums, 32)                                            \
       : "l"(a), "l"(b), "n"(kAdd ? 1 : 0))
 template <class T, bool kAdd>
 __device__ __forceinline__ void multiply_rows(float (&sums)[64], Descriptor a, Descriptor b) {
@@ -93,25 +93,25 @@ __device__ __forceinline__ void multiply_rows(float (&sums)[64], Descriptor a, D
 #undef KVASIR_PRODUCT_128
 
 // sums += A B, A in registers (4 from `a`), B across rows; 64 and 128 columns.
-#define KVASIR_PRODUCT_64(type)                                                             \
-  asm volatile(                                                                             \
-      "{\n"                                                                                 \
-      ".reg .pred add;\n"                                                                   \
-      "setp.eq.b32 add, 0, 0;\n"                                                            \
-      "wgmma.mma_async.sync.aligned.m64n64k16.f32." type "." type " " KVASIR_REGISTERS_32   \
-      ", {%32, %33, %34, %35}, %36, add, 1, 1, 1;\n"                                        \
-      "}\n"                                                                                 \
-      : KVASIR_32(sums, 0)                                                                  \
+#define KVASIR_PRODUCT_64(type)                                                           \
+  asm volatile(                                                                           \
+      "{\n"                                                                               \
+      ".reg .pred add;\n"                                                                 \
+      "setp.eq.b32 add, 0, 0;\n"                                                          \
+      "wgmma.mma_async.sync.aligned.m64n64k16.f32." type "." type " " KVASIR_REGISTERS_32 \
+      ", {%32, %33, %34, %35}, %36, add, 1, 1, 1;\n"                                      \
+      "}\n"                                                                               \
+      : KVASIR_32(sums, 0)                                                                \
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b))
-#define KVASIR_PRODUCT_128(type)                                                            \
-  asm volatile(                                                                             \
-      "{\n"                                                                                 \
-      ".reg .pred add;\n"                                                                   \
-      "setp.eq.b32 add, 0, 0;\n"                                                            \
-      "wgmma.mma_async.sync.aligned.m64n128k16.f32." type "." type " " KVASIR_REGISTERS_64  \
-      ", {%64, %65, %66, %67}, %68, add, 1, 1, 1;\n"                                        \
-      "}\n"                                                                                 \
-      : KVASIR_32(sums, 0), KVASIR_32(sums, 32)                                             \
+#define KVASIR_PRODUCT_128(type)                                                           \
+  asm volatile(                                                                            \
+      "{\n"                                                                                \
+      ".reg .pred add;\n"                                                                  \
+      "setp.eq.b32 add, 0, 0;\n"                                                           \
+      "wgmma.mma_async.sync.aligned.m64n128k16.f32." type "." type " " KVASIR_REGISTERS_64 \
+      ", {%64, %65, %66, %67}, %68, add, 1, 1, 1;\n"                                       \
+      "}\n"                                                                                \
+      : KVASIR_32(sums, 0), KVASIR_32(sums, 32)                                            \
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b))
 template <class T>
 __device__ __forceinline__ void multiply_columns(float (&sums)[32], const uint32_t* a,

@@ -1,5 +1,9 @@
 #pragma once
-// Chooses tokens from logits on a GPU: the rules of engine/sampler.h for every row at once.
+// Chooses tokens from logits on a GPU: the rules of engine/sampler.h for every row at once, in one
+// launch. A draw's result depends on its row and itself alone, to the bit. Weights and their sums
+// are doubles, with an error of some 1e-15, as on the CPU; top-p compares them in units of 2^-44.
+// So the two choose differently only where the random number or top-p falls that close to the
+// border between two tokens.
 
 #include <cstdint>
 
@@ -8,7 +12,7 @@
 namespace kvasir::kernels {
 
 inline constexpr int kMaxTopLogprobs = 32;
-inline constexpr int64_t kLargestSampledVocab = 1 << 18;
+inline constexpr int64_t kLargestSampledVocab = 1 << 18;  // the sums of top-p fit 64 bits
 
 // One draw. Several draws may read one row of logits (samples of one prompt).
 struct SampleDraw {
@@ -38,8 +42,8 @@ struct SampleArgs {
   const float* logits = nullptr;  // [rows, vocab], device, dense
   int64_t vocab = 0;
   const SampleDraw* draws = nullptr;  // [count], device
-  int64_t count = 0;                  // upper bound on the host
-  SampleChoice* choices = nullptr;    // [count], device
+  int64_t count = 0;
+  SampleChoice* choices = nullptr;  // [count], device
 };
 
 void run_sample(const cuda::Context& context, const SampleArgs& args);
