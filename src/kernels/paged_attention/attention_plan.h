@@ -6,6 +6,12 @@
 // where a segment that applies to r's row tile holds c and lets r - c pass. The segments of a
 // program never hold the same (r, c) twice, so that a kernel adds them up one after the other.
 // Dense causal attention is one segment. Row tiles are counted from the span's first query.
+//
+// Columns give way to relative runs: of a kColumns segment a row tile takes only the keys that no
+// kRelative segment of the same program holds for it. The run moves along with the tiles and meets
+// other columns in each; the rule keeps one list of columns for all of them. So that a walk over
+// both lists finds these keys, the kRelative segments of a program with kColumns stand before them,
+// apply to every tile, have no offset bounds, ascend and do not overlap.
 
 #include <cstdint>
 #include <limits>
@@ -18,7 +24,9 @@ inline constexpr int32_t kNoBound = std::numeric_limits<int32_t>::max();
 enum class SegmentKind : uint8_t {
   kAbsolute,  // keys [first, first + count)
   kRelative,  // keys [t + first, t + first + count), t = position of the row tile's first query
-  kColumns,   // the single keys columns[first .. first + count), ascending, all before t
+  // The single keys columns[first .. first + count), ascending, but those in relative runs; what
+  // a tile takes lies before t.
+  kColumns,
   // Blocks of 64 keys: of row tile i those whose bit is set in
   // block_bits[first + i * count .. + count), bit b of word w = keys from 64 * (32 w + b) on.
   kBlocks,

@@ -1,0 +1,42 @@
+#pragma once
+// Block-sparse heads (MInference, arXiv 2407.02490, Alg. 3): per row tile the blocks of 64 keys
+// whose mean key has the highest product with the tile's mean query. Neither scale nor softmax is
+// needed, as in the released code: they do not change a row's order. Differences from it: means
+// divide by the real count of a last part block, there is no extra block behind a last whole one,
+// and the blocks of a tile's own positions and the first block can be forced, within the budget.
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "kernels/page.h"
+#include "prefill/minference/plan_output.h"
+
+namespace kvasir::prefill::minference {
+
+inline constexpr int64_t kBlockKeys = 64;
+
+struct BlockSparseOptions {
+  int64_t blocks = 100;  // of each row tile
+  // The blocks that hold a tile's own positions: without them, a tile that does not start at a
+  // multiple of 64 may leave queries with no key at all.
+  bool force_diagonal = true;
+  bool force_sink = true;
+};
+
+// Means over the blocks of keys [0, length) of a KV head: [blocks, head_dim] f32, appended.
+void block_means(const kernels::PagePool& pages, const uint32_t* page_table, int kv_head,
+                 int64_t length, std::vector<float>& means);
+
+// Means of one head's queries over the chunk's row tiles: [tiles, head_dim] f32, appended. `q` is
+// the head in the chunk's first row, f32 or bf16.
+void tile_means(DType dtype, const void* q, int64_t q_row_stride, int head_dim, const Chunk& chunk,
+                std::vector<float>& means);
+
+// Appends one kBlocks segment. Of a tile, blocks that hold at least one key that its last query
+// sees compete; equal products go to the lower block.
+void append_block_sparse(std::span<const float> tile_means, std::span<const float> block_means,
+                         int head_dim, const Chunk& chunk, const BlockSparseOptions& options,
+                         PlanOutput& output);
+
+}  // namespace kvasir::prefill::minference

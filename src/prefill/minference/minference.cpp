@@ -1,0 +1,159 @@
+#include "prefill/minference/minference.h"
+
+#include <algorithm>
+
+#include "base/check.h"
+#include "kernels/vertical_slash/vertical_slash.h"
+
+namespace kvasir::prefill::minference {
+namespace {
+
+using formats::HeadPattern;
+using formats::HeadPatternKind;
+using kernels::SegmentKind;
+
+// The heads of one KV head, and what estimating them found.
+class Group {
+ public:
+  Group(const kernels::CpuContext& context, const Options& options,
+        const formats::HeadConfig& config, const LayerQueries& queries, Workspace& workspace,
+        int kv_head)
+      : context_(context),
+        options_(options),
+        config_(config),
+        queries_(queries),
+        workspace_(workspace),
+        kv_head_(kv_head),
+        size_(queries.q_heads / queries.pages.kv_heads) {
+    workspace.block_means.clear();
+    for (int head = kv_head * size_; head < (kv_head + 1) * size_; ++head)
+      if (pattern(head).kind == HeadPatternKind::kVerticalSlash) estimated_.push_back(head);
+  }
+
+  void plan(Report& report, PlanOutput& output) {
+    if (!estimated_.empty()) select(report);
+    size_t next = 0;
+    for (int head = kv_head_ * size_; head < (kv_head_ + 1) * size_; ++head) {
+      const size_t first = output.segments.size();
+      switch (pattern(head).kind) {
+        case HeadPatternKind::kVerticalSlash:
+          append_index(workspace_.selections[next++], report, output);
+          break;
+        case HeadPatternKind::kAShape:
+          append_a_shape(pattern(head), output);
+          break;
+        case HeadPatternKind::kBlockSparse:
+          append_blocks(head, report, output);
+          break;
+      }
+      output.end_head(first);
+    }
+  }
+
+ private:
+  HeadPattern pattern(int head) const { return config_.at(queries_.layer, head); }
+
+  // Estimates the vertical-slash heads and makes their selections.
+  void select(Report& report) {
+    const int64_t length = queries_.chunk.length(), heads = std::ssize(estimated_);
+    workspace_.column_sums.resize(static_cast<size_t>(heads * length));
+    workspace_.offset_sums.resize(static_cast<size_t>(heads * length));
+    kernels::run_vertical_slash(
+        context_,
+        {.q = queries_.q,
+         .q_row_stride = queries_.q_row_stride,
+         .rows = queries_.chunk.rows,
+         .query_offset = queries_.chunk.query_offset,
+         .pages = queries_.pages,
+         .page_table = queries_.page_table,
+         .kv_head = kv_head_,
+         .heads = estimated_,
+         .scale = queries_.scale,
+         .column_sums = workspace_.column_sums.data(),
+         .offset_sums = workspace_.offset_sums.data(),
+         .sums_row_stride = length,
+         .workspace = workspace_.bytes(kernels::vertical_slash_workspace_bytes(
+             static_cast<int>(heads), queries_.pages.head_dim, length, context_.pool.size()))});
+    if (std::ssize(workspace_.selections) < heads)
+      workspace_.selections.resize(static_cast<size_t>(heads));
+    context_.pool.parallel(heads, [&](int64_t i, int) {
+      const HeadPattern wanted = pattern(estimated_[static_cast<size_t>(i)]);
+      const auto row = static_cast<size_t>(i * length), size = static_cast<size_t>(length);
+      select_vertical_slash(std::span(workspace_.column_sums).subspan(row, size),
+                            std::span(workspace_.offset_sums).subspan(row, size),
+                            clamp_budgets(wanted.first, wanted.second, options_.ratio, length),
+                            workspace_.selections[static_cast<size_t>(i)]);
+    });
+    // Each query meets each key twice.
+    report.scored_pairs += static_cast<uint64_t>(
+        2 * heads * length * std::min(queries_.chunk.rows, kernels::kEstimateQueries));
+  }
+
+  void append_index(const Selection& selection, Report& report, PlanOutput& output) {
+    const size_t segments = output.segments.size(), columns = output.columns.size();
+    const ProgramSize size = options_.index == IndexMode::kRelative
+                                 ? append_relative_index(selection, queries_.chunk, output)
+                                 : append_reference_index(selection, queries_.chunk, output);
+    if (size.density() <= options_.densest) {
+      report.densest_head = std::max(report.densest_head, size.density());
+      return;
+    }
+    output.segments.resize(segments);
+    output.columns.resize(columns);
+    output.segments.push_back({.count = kernels::kNoBound});
+    ++report.dense_heads;
+  }
+
+  // (c < init and r - c >= local) or r - c < local. No window at all would leave rows without keys.
+  void append_a_shape(const HeadPattern& pattern, PlanOutput& output) const {
+    const int32_t local = std::max(1, pattern.second);
+    if (pattern.first > 0)
+      output.segments.push_back({.count = pattern.first, .offset_begin = local});
+    output.segments.push_back({.count = kernels::kNoBound, .offset_end = local});
+  }
+
+  void append_blocks(int head, Report& report, PlanOutput& output) {
+    const auto& [layer, chunk, q, q_row_stride, q_heads, scale, pages, page_table] = queries_;
+    if (workspace_.block_means.empty())
+      block_means(pages, page_table, kv_head_, chunk.length(), workspace_.block_means);
+    const int64_t head_bytes = pages.head_dim * static_cast<int64_t>(dtype_bytes(pages.dtype));
+    workspace_.tile_means.clear();
+    tile_means(pages.dtype, static_cast<const std::byte*>(q) + head * head_bytes, q_row_stride,
+               pages.head_dim, chunk, workspace_.tile_means);
+    append_block_sparse(workspace_.tile_means, workspace_.block_means, pages.head_dim, chunk,
+                        options_.blocks, output);
+    for (int64_t tile = 0; tile < chunk.tiles(); ++tile)
+      report.scored_pairs += static_cast<uint64_t>((chunk.tile_end(tile) - 1) / kBlockKeys + 1);
+  }
+
+  const kernels::CpuContext& context_;
+  const Options& options_;
+  const formats::HeadConfig& config_;
+  const LayerQueries& queries_;
+  Workspace& workspace_;
+  const int kv_head_;
+  const int size_;
+  std::vector<int32_t> estimated_;
+};
+
+}  // namespace
+
+std::byte* Workspace::bytes(size_t size) {
+  constexpr size_t kAlignment = 64;
+  if (bytes_.size() < size + kAlignment) bytes_.resize(size + kAlignment);
+  const auto at = reinterpret_cast<uintptr_t>(bytes_.data());
+  return bytes_.data() + (kAlignment - at % kAlignment) % kAlignment;
+}
+
+Report plan_layer(const kernels::CpuContext& context, const Options& options,
+                  const formats::HeadConfig& config, const LayerQueries& queries,
+                  Workspace& workspace, PlanOutput& output) {
+  KVASIR_CHECK(queries.pages.kv_heads > 0 && queries.q_heads % queries.pages.kv_heads == 0,
+               "query heads are whole groups");
+  Report report;
+  for (int kv_head = 0; kv_head < queries.pages.kv_heads; ++kv_head)
+    Group(context, options, config, queries, workspace, kv_head).plan(report, output);
+  return report;
+}
+
+}  // namespace kvasir::prefill::minference

@@ -1,0 +1,41 @@
+#pragma once
+// Which columns and diagonals of a vertical-slash head are kept (MInference, arXiv 2407.02490,
+// Alg. 2, with the clamps and forced entries of the released code).
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+namespace kvasir::prefill::minference {
+
+inline constexpr int64_t kForcedColumns = 30;   // the first keys of the prompt
+inline constexpr int64_t kForcedOffsets = 100;  // the nearest keys of each query
+
+// How many columns and how many diagonals are kept, the forced ones included.
+struct Budgets {
+  int64_t columns = 0;
+  int64_t offsets = 0;
+};
+
+// The head configuration's numbers times `ratio`, truncated, then at least 30 columns and 50
+// offsets and at most `length` of each.
+Budgets clamp_budgets(int64_t columns, int64_t offsets, double ratio, int64_t length);
+
+// The `count` indices with the highest scores, ascending; where scores are equal the lower index is
+// taken. NaN counts as the lowest score. `scratch` is used again and again.
+void select_highest(std::span<const float> scores, int64_t count, std::vector<float>& scratch,
+                    std::vector<int32_t>& indices);
+
+// Columns and offsets (distances between query and key), both ascending.
+struct Selection {
+  std::vector<int32_t> columns;
+  std::vector<int32_t> offsets;  // 0 is always among them
+  std::vector<float> scratch;
+};
+
+// From the sums of kernels/vertical_slash, one entry per key and per offset; overwrites those that
+// are forced. Forced entries count against the budgets.
+void select_vertical_slash(std::span<float> column_sums, std::span<float> offset_sums,
+                           const Budgets& budgets, Selection& selection);
+
+}  // namespace kvasir::prefill::minference
