@@ -51,7 +51,8 @@ AttentionResult run(const AttentionProblem& problem, const std::vector<Attention
   return result;
 }
 
-// As in paged_attention_test.cpp, where the bounds are explained.
+// As in paged_attention_test.cpp, where the bounds are explained; but few rows that see few keys
+// are compared here, whose errors do not average out.
 void expect_close(const AttentionProblem& problem, const AttentionResult& expected,
                   const AttentionResult& found) {
   const bool is_f32 = problem.dtype() == DType::kF32;
@@ -63,7 +64,7 @@ void expect_close(const AttentionProblem& problem, const AttentionResult& expect
     norm += x * x;
     largest = std::max(largest, std::abs(x - y));
   }
-  EXPECT_LE(error, (is_f32 ? 1e-11 : 1.5e-5) * norm);
+  EXPECT_LE(error, (is_f32 ? 1e-11 : 4e-5) * norm);
   EXPECT_LE(largest, is_f32 ? 2e-5 : 0.04);
   for (size_t i = 0; i < expected.lse.size(); ++i)
     if (std::isinf(expected.lse[i]))
