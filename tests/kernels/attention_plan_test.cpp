@@ -87,7 +87,11 @@ class RandomPlan {
       }
       HeadProgram program{.first = static_cast<int32_t>(plan_.segments.size()),
                           .count = static_cast<int32_t>(below(5))};
-      for (int i = 0; i < program.count; ++i) plan_.segments.push_back(segment());
+      const bool has_columns = below(2);
+      if (has_columns) add_disjoint_runs();
+      const auto runs = static_cast<int32_t>(plan_.segments.size()) - program.first;
+      program.count += runs;
+      for (int i = runs; i < program.count; ++i) plan_.segments.push_back(segment(has_columns));
       plan_.heads.push_back(program);
     }
   }
@@ -98,8 +102,22 @@ class RandomPlan {
     return static_cast<int64_t>(random_() % static_cast<uint32_t>(end));
   }
 
-  PlanSegment segment() {
+  // As the contract of kColumns wants them.
+  void add_disjoint_runs() {
+    int64_t first = -below(length_ + 1);
+    for (int64_t i = below(12); i > 0; --i) {
+      const int64_t count = 1 + below(150);
+      plan_.segments.push_back({.kind = SegmentKind::kRelative,
+                                .first = static_cast<int32_t>(first),
+                                .count = static_cast<int32_t>(count)});
+      first += count + 1 + below(100);
+    }
+  }
+
+  PlanSegment segment(bool has_columns) {
     PlanSegment segment{.kind = static_cast<SegmentKind>(below(4))};
+    if (segment.kind == (has_columns ? SegmentKind::kRelative : SegmentKind::kColumns))
+      segment.kind = has_columns ? SegmentKind::kColumns : SegmentKind::kRelative;
     if (below(2)) segment.offset_begin = static_cast<int32_t>(below(length_));
     if (below(2)) segment.offset_end = segment.offset_begin + static_cast<int32_t>(below(length_));
     if (below(2)) segment.tile_begin = static_cast<int32_t>(below(tiles_));

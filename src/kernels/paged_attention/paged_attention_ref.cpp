@@ -22,6 +22,15 @@ void store(DType dtype, void* data, int64_t index, double value) {
     static_cast<bf16_t*>(data)[index] = f32_to_bf16(narrow);
 }
 
+// Whether a relative run of the program holds the key at `relative` to the row tile.
+bool is_in_run(const AttentionPlan& plan, const HeadProgram& program, int64_t relative) {
+  return std::ranges::any_of(plan.segments.subspan(program.first, program.count),
+                             [&](const PlanSegment& run) {
+                               return run.kind == SegmentKind::kRelative && relative >= run.first &&
+                                      relative < int64_t{run.first} + run.count;
+                             });
+}
+
 // The keys that a query of a head meets, in the order in which they are added.
 std::vector<int64_t> visible_keys(const AttentionArgs& args, const AttentionSpan& span,
                                   int64_t query, int head) {
@@ -54,7 +63,11 @@ std::vector<int64_t> visible_keys(const AttentionArgs& args, const AttentionSpan
         add_run(span.query_offset + tile * plan.row_tile + segment.first, segment.count);
         break;
       case SegmentKind::kColumns:
-        for (int32_t i = 0; i < segment.count; ++i) add_run(plan.columns[segment.first + i], 1);
+        for (int32_t i = 0; i < segment.count; ++i) {
+          const int32_t column = plan.columns[segment.first + i];
+          if (!is_in_run(plan, program, column - span.query_offset - tile * plan.row_tile))
+            add_run(column, 1);
+        }
         break;
       case SegmentKind::kBlocks:
         for (int64_t block = 0; block < 32ll * segment.count; ++block)

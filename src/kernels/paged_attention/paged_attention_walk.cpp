@@ -16,6 +16,7 @@ KeyWalk::KeyWalk(const AttentionPlan& plan, const HeadProgram& program, const Qu
       window_(window),
       block_keys_(block_keys),
       alignment_(alignment),
+      program_first_(program.first),
       segment_(program.first),
       end_(program.first + program.count) {
   enter();
@@ -45,6 +46,7 @@ void KeyWalk::enter() {
       const int32_t *begin = all + segment.first, *end = begin + segment.count;
       first_ = std::lower_bound(begin, end, lowest) - all;
       last_ = std::lower_bound(begin, end, last_key_) - all;
+      run_ = program_first_;
       return;
     }
     case SegmentKind::kBlocks:
@@ -63,10 +65,11 @@ bool KeyWalk::next(KeyBlock& block) {
       if (next_blocks(block)) return true;
       continue;
     }
-    if (segment.kind == SegmentKind::kColumns)
-      next_columns(block);
-    else
-      next_run(block);
+    if (segment.kind == SegmentKind::kColumns) {
+      if (next_columns(block)) return true;
+      continue;
+    }
+    next_run(block);
     return true;
   }
   return false;
@@ -82,10 +85,29 @@ void KeyWalk::next_run(KeyBlock& block) {
   first_ = block.first + block_keys_;
 }
 
-void KeyWalk::next_columns(KeyBlock& block) {
-  block.positions = plan_.columns.data() + first_;
-  block.end = static_cast<int>(std::min<int64_t>(block_keys_, last_ - first_));
-  first_ += block.end;
+// Whether a relative run of the program holds a column; asked of ascending ones.
+bool KeyWalk::is_in_run(int32_t column) {
+  const int64_t key = column - queries_.tile_position;
+  for (; run_ < segment_; ++run_) {
+    const PlanSegment& run = plan_.segments[static_cast<size_t>(run_)];
+    if (run.kind != SegmentKind::kRelative || int64_t{run.first} + run.count <= key) continue;
+    return key >= run.first;
+  }
+  return false;
+}
+
+bool KeyWalk::next_columns(KeyBlock& block) {
+  int32_t* positions = positions_[turn_];
+  int found = 0;
+  for (; first_ < last_ && found < block_keys_; ++first_) {
+    const int32_t column = plan_.columns[static_cast<size_t>(first_)];
+    if (!is_in_run(column)) positions[found++] = column;
+  }
+  if (found == 0) return false;
+  turn_ ^= 1;
+  block.positions = positions;
+  block.end = found;
+  return true;
 }
 
 bool KeyWalk::next_blocks(KeyBlock& block) {

@@ -36,7 +36,8 @@ class KeyWalk {
  private:
   void enter();
   void next_run(KeyBlock& block);
-  void next_columns(KeyBlock& block);
+  bool is_in_run(int32_t column);
+  bool next_columns(KeyBlock& block);
   bool next_blocks(KeyBlock& block);
 
   const AttentionPlan& plan_;
@@ -44,13 +45,15 @@ class KeyWalk {
   const int64_t window_;
   const int block_keys_;
   const int alignment_;
+  const int32_t program_first_;
+  int32_t run_ = 0;  // of a kColumns segment: the relative run that its next column may lie in
   int32_t segment_;
   const int32_t end_;
   // Of the segment: what passes its bounds and is to come, in keys, columns or blocks of 64 keys.
   int64_t first_ = 0, last_ = 0;
   int64_t last_key_ = 0;  // no key from here on passes
   int64_t offset_end_ = 0;
-  int32_t positions_[2][kMostBlockKeys / 64] = {};  // of the blocks of keys given out last
+  int32_t positions_[2][kMostBlockKeys];  // of the blocks of keys given out last
   int turn_ = 0;
 };
 
