@@ -57,7 +57,7 @@ GpuAttentionCase::GpuAttentionCase(const cuda::Context& context, int q_heads, in
   };
   spans_ = upload(spans);
   tables_ = upload(tables);
-  const kernels::CudaAttentionDesc desc{
+  const kernels::AttentionDesc desc{
       .dtype = dtype, .q_heads = q_heads, .kv_heads = kv_heads, .head_dim = head_dim};
   const int64_t longest = *std::ranges::max_element(lengths);
   const auto count = static_cast<int>(lengths.size());

@@ -7,13 +7,6 @@
 namespace kvasir::bench {
 namespace {
 
-kv::KvGeometry geometry(const formats::ModelConfig& config, DType dtype) {
-  return {.layers = static_cast<int>(config.num_layers),
-          .dtype = dtype,
-          .kv_heads = static_cast<int>(config.num_kv_heads),
-          .head_dim = static_cast<int>(config.head_dim)};
-}
-
 engine::ResolvedModel resolve(const formats::ModelConfig& config,
                               const std::optional<cuda::Device>& gpu) {
   engine::ResolvedModel model;
@@ -73,7 +66,7 @@ ModelBench::ModelBench(ThreadPool& pool, const formats::ModelConfig& config,
     : config_(config),
       model_(resolve(config, gpu)),
       backend_(engine::load_backend(pool, model_, or_random(std::move(source)))),
-      kv_(geometry(config, model_.dtype), max_length / kernels::kPageTokens + 2,
+      kv_(engine::kv_geometry(config, model_.dtype), max_length / kernels::kPageTokens + 2,
           backend_->page_memory()),
       executor_(backend_->make_executor(kv_, {.max_rows = chunk,
                                               .max_logit_rows = 1,

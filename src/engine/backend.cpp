@@ -11,7 +11,7 @@ class CpuBackend final : public Backend {
       : pool_(pool), weights_(std::move(weights)) {}
   kv::PageMemoryFactory page_memory() override { return kv::host_page_memory; }
   std::unique_ptr<Executor> make_executor(const kv::KvManager& kv,
-                                          const models::CpuScratchOptions& scratch) override {
+                                          const models::ScratchOptions& scratch) override {
     return std::make_unique<CpuExecutor>(pool_, weights_, kv.page_pool(), scratch);
   }
 

@@ -20,7 +20,7 @@ class Backend {
   virtual kv::PageMemoryFactory page_memory() = 0;
   // An executor over the pages of `kv`, which outlives it, with scratch memory of its own.
   virtual std::unique_ptr<Executor> make_executor(const kv::KvManager& kv,
-                                                  const models::CpuScratchOptions& scratch) = 0;
+                                                  const models::ScratchOptions& scratch) = 0;
 };
 
 // Bytes done, bytes in all; may be null.

@@ -41,11 +41,11 @@ class CudaBackend final : public Backend {
     };
   }
   std::unique_ptr<Executor> make_executor(const kv::KvManager& kv,
-                                          const models::CpuScratchOptions& scratch) override {
+                                          const models::ScratchOptions& scratch) override {
     KVASIR_CUDA(cudaSetDevice(device_.index));
     return std::make_unique<CudaExecutor>(
         device_, stream_, weights_, kv.page_pool(),
-        CudaExecutor::options_of(scratch, kv.stats().total_blocks));
+        CudaExecutor::Options{.scratch = scratch, .pool_blocks = kv.stats().total_blocks});
   }
 
  private:

@@ -11,7 +11,7 @@ int64_t model_max_length(const formats::ModelConfig& config) {
 }
 
 CpuExecutor::CpuExecutor(ThreadPool& pool, const models::CpuWeights& weights,
-                         const kernels::PagePool& pages, const models::CpuScratchOptions& options)
+                         const kernels::PagePool& pages, const models::ScratchOptions& options)
     : pool_(pool),
       weights_(weights),
       options_(options),
@@ -29,11 +29,10 @@ void CpuExecutor::lay_out(const Step& step) {
                            .first_position = span.first_position,
                            .page_tables = span.page_tables,
                            .first_logit_row = static_cast<int64_t>(layout_.logit_rows.size()),
+                           .logit_rows = span.logit_rows(),
                            .planner = span.planner,
                            .prompt_length = span.prompt_length};
     layout_.tokens.insert(layout_.tokens.end(), span.tokens.begin(), span.tokens.end());
-    if (span.logits == StepSpan::Logits::kLast) row.logit_rows = 1;
-    if (span.logits == StepSpan::Logits::kAll) row.logit_rows = row.rows;
     for (int64_t i = row.rows - row.logit_rows; i < row.rows; ++i)
       layout_.logit_rows.push_back(static_cast<int32_t>(row.first_row + i));
     layout_.spans.push_back(row);
@@ -45,42 +44,18 @@ void CpuExecutor::lay_out(const Step& step) {
                  layout_.cos_sin.data() + layout_.spans[i].first_row * width);
 }
 
-namespace {
-
-// Pairs that dense causal attention scores for the last `count` of the positions before `end`.
-uint64_t causal_pairs(uint64_t end, uint64_t count) {
-  return count * (end - count) + count * (count + 1) / 2;
-}
-
-}  // namespace
-
 Result<StepResult> CpuExecutor::run(const Step& step) {
+  if (auto checked = check_step(step, options_, vocab_size()); !checked) return checked.error();
   lay_out(step);
-  if (layout_.rows() > options_.max_rows ||
-      static_cast<int64_t>(layout_.logit_rows.size()) > options_.max_logit_rows ||
-      static_cast<int64_t>(layout_.spans.size()) > options_.max_spans)
-    return Error(ErrorCode::kInternal, "a step exceeds the scratch memory it was planned for");
-  for (const TokenId token : layout_.tokens)
-    if (token < 0 || token >= vocab_size())
-      return Error(ErrorCode::kInternal, "token id " + std::to_string(token) + " is not below " +
-                                             std::to_string(vocab_size()));
-
   ops_.begin_step(layout_, step.cancel);
   logits_ = static_cast<const float*>(models::forward(ops_, weights_).data);
   if (ops_.stopped()) return Error(ErrorCode::kCancelled, "the step was cancelled");
 
   StepResult result;
   const std::span<const uint64_t> scored = ops_.scored_pairs();
-  const auto heads = static_cast<uint64_t>(weights_.config.num_q_heads);
-  const auto layers = static_cast<uint64_t>(weights_.config.num_layers);
-  for (size_t i = 0; i < layout_.spans.size(); ++i) {
-    const models::SpanLayout& span = layout_.spans[i];
-    const auto end = static_cast<uint64_t>(span.first_position + span.rows);
-    // In the last layer only rows whose logits are asked for have queries.
-    const uint64_t pairs = (layers - 1) * causal_pairs(end, static_cast<uint64_t>(span.rows)) +
-                           causal_pairs(end, static_cast<uint64_t>(span.logit_rows));
-    result.spans.push_back({.scored_pairs = scored[i], .causal_pairs = heads * pairs});
-  }
+  for (size_t i = 0; i < step.spans.size(); ++i)
+    result.spans.push_back(
+        {.scored_pairs = scored[i], .causal_pairs = causal_pairs(step.spans[i], weights_.config)});
   return result;
 }
 

@@ -14,7 +14,7 @@ class CpuExecutor final : public Executor {
  public:
   // `pool` and `weights` outlive the executor; `pages` is where the KV manager keeps its pages.
   CpuExecutor(ThreadPool& pool, const models::CpuWeights& weights, const kernels::PagePool& pages,
-              const models::CpuScratchOptions& options);
+              const models::ScratchOptions& options);
 
   int64_t vocab_size() const override { return weights_.config.vocab_size; }
   int64_t max_positions() const override { return options_.max_length; }
@@ -28,7 +28,7 @@ class CpuExecutor final : public Executor {
 
   ThreadPool& pool_;
   const models::CpuWeights& weights_;
-  models::CpuScratchOptions options_;
+  models::ScratchOptions options_;
   models::Rotary rotary_;
   models::CpuOps ops_;
   models::StepLayout layout_;

@@ -242,7 +242,7 @@ Score Engine::score(std::span<const TokenId> tokens, const ScoreOptions& options
 
   // Rows in one step: enough for the matrix units, few enough for the logits.
   constexpr int64_t kRows = 256;
-  models::CpuScratchOptions scratch = model.scratch;
+  models::ScratchOptions scratch = model.scratch;
   scratch.max_rows = scratch.max_logit_rows = kRows;
   const int64_t blocks = (window + kernels::kPageTokens - 1) / kernels::kPageTokens + 1;
   kv::KvManager kv(model.geometry, options.against ? 2 * blocks : blocks,

@@ -11,8 +11,10 @@
 #include "base/cancel.h"
 #include "base/result.h"
 #include "engine/sampler.h"
+#include "formats/model_config.h"
 #include "kernels/page.h"
 #include "kvasir/request.h"
+#include "models/scratch.h"
 #include "prefill/planner.h"
 
 namespace kvasir::engine {
@@ -31,6 +33,10 @@ struct StepSpan {
   const prefill::Planner* planner = nullptr;
   int64_t prompt_length = 0;
   enum class Logits : uint8_t { kNone, kLast, kAll } logits = Logits::kLast;
+
+  int64_t logit_rows() const {
+    return logits == Logits::kNone ? 0 : logits == Logits::kLast ? 1 : std::ssize(tokens);
+  }
 };
 
 struct Step {
@@ -41,13 +47,19 @@ struct Step {
 
 struct SpanResult {
   uint64_t scored_pairs = 0;  // query-key pairs scored for this span, summed over layers and heads
-  // What dense causal attention has to score for it: in the last layer, for rows with logits.
-  uint64_t causal_pairs = 0;
+  uint64_t causal_pairs = 0;  // what dense causal attention has to score for it: causal_pairs()
 };
 
 struct StepResult {
   std::vector<SpanResult> spans;  // as in the step
 };
+
+// Whether a step keeps to what scratch memory was planned for, and its tokens are in the
+// vocabulary. Errors: kInternal.
+Result<void> check_step(const Step& step, const models::ScratchOptions& limits, int64_t vocab_size);
+// What dense causal attention has to score for a span, over all layers and heads: in the last layer
+// only rows whose logits are asked for have queries.
+uint64_t causal_pairs(const StepSpan& span, const formats::ModelConfig& config);
 
 // One token to be chosen from the last row of logits of a span.
 struct Draw {

@@ -3,7 +3,7 @@
 #include <algorithm>
 
 #include "base/check.h"
-#include "engine/cpu_executor.h"
+#include "models/attention_desc.h"
 #include "models/forward.h"
 
 namespace kvasir::engine {
@@ -36,43 +36,34 @@ models::CudaRotary device_rotary(const models::Rotary& rotary) {
 }
 
 StepInputs::Limits input_limits(const formats::ModelConfig& config,
-                                const CudaExecutor::Options& options, bool is_decode) {
-  const models::CudaScratchOptions& scratch = options.scratch;
-  const int64_t most = std::min<int64_t>({kGraphRows[std::size(kGraphRows) - 1], scratch.max_rows,
-                                          scratch.max_logit_rows, scratch.max_spans});
+                                const CudaExecutor::Options& options) {
   return {.layers = static_cast<int>(config.num_layers),
-          .max_rows = is_decode ? most : scratch.max_rows,
-          .max_logit_rows = is_decode ? most : scratch.max_logit_rows,
-          .max_spans = is_decode ? static_cast<int>(most) : scratch.max_spans,
-          .max_length = scratch.max_length,
+          .scratch = options.scratch,
           .pool_blocks = options.pool_blocks};
+}
+
+// Of steps that are graphs: a row, a span and a row of logits for each sequence.
+StepInputs::Limits graph_limits(const formats::ModelConfig& config,
+                                const CudaExecutor::Options& options) {
+  StepInputs::Limits limits = input_limits(config, options);
+  models::ScratchOptions& scratch = limits.scratch;
+  const int64_t most = std::min({kGraphRows[std::size(kGraphRows) - 1], scratch.max_rows,
+                                 scratch.max_logit_rows, scratch.max_spans});
+  scratch.max_rows = scratch.max_logit_rows = scratch.max_spans = most;
+  return limits;
 }
 
 int64_t max_draws(const CudaExecutor::Options& options) { return options.scratch.max_logit_rows; }
 
-// Pairs that dense causal attention scores for the last `count` of the positions before `end`.
-uint64_t causal_pairs(uint64_t end, uint64_t count) {
-  return count * (end - count) + count * (count + 1) / 2;
-}
-
 }  // namespace
-
-CudaExecutor::Options CudaExecutor::options_of(const models::CpuScratchOptions& scratch,
-                                               int64_t pool_blocks) {
-  return {.scratch = {.max_rows = scratch.max_rows,
-                      .max_logit_rows = scratch.max_logit_rows,
-                      .max_spans = static_cast<int>(scratch.max_spans),
-                      .max_length = scratch.max_length},
-          .pool_blocks = pool_blocks};
-}
 
 int64_t CudaExecutor::device_bytes(const cuda::Device& device, const formats::ModelConfig& config,
                                    DType dtype, const Options& options) {
   const models::Rotary rotary = rotary_of(config);
   return models::CudaOps::scratch_bytes(context_of(device, nullptr), config, dtype,
                                         rotary.rotary_dim(), options.scratch) +
-         StepInputs::device_bytes(input_limits(config, options, false), rotary) +
-         StepInputs::device_bytes(input_limits(config, options, true), rotary) +
+         StepInputs::device_bytes(input_limits(config, options), rotary) +
+         StepInputs::device_bytes(graph_limits(config, options), rotary) +
          CudaSampling::device_bytes(max_draws(options), config.vocab_size);
 }
 
@@ -86,8 +77,8 @@ CudaExecutor::CudaExecutor(const cuda::Device& device, cudaStream_t stream,
       rotary_(rotary_of(weights.config)),
       ops_(context_, device.index, weights, pages, options.pool_blocks * weights.config.num_layers,
            device_rotary(rotary_), options.scratch),
-      inputs_(input_limits(weights.config, options, false), rotary_),
-      decode_inputs_(input_limits(weights.config, options, true), rotary_),
+      inputs_(input_limits(weights.config, options), rotary_),
+      decode_inputs_(graph_limits(weights.config, options), rotary_),
       sampling_(max_draws(options), weights.config.vocab_size) {}
 
 CudaExecutor::~CudaExecutor() {
@@ -95,32 +86,16 @@ CudaExecutor::~CudaExecutor() {
   for (const auto& [rows, graph] : graphs_) cudaGraphExecDestroy(graph);
 }
 
-Result<void> CudaExecutor::check(const Step& step) const {
-  int64_t rows = 0, logit_rows = 0;
-  for (const StepSpan& span : step.spans) {
-    rows += std::ssize(span.tokens);
-    if (span.logits == StepSpan::Logits::kLast) logit_rows += 1;
-    if (span.logits == StepSpan::Logits::kAll) logit_rows += std::ssize(span.tokens);
-    for (const TokenId token : span.tokens)
-      if (token < 0 || token >= vocab_size())
-        return Error(ErrorCode::kInternal, "token id " + std::to_string(token) + " is not below " +
-                                               std::to_string(vocab_size()));
-  }
-  if (rows > options_.scratch.max_rows || logit_rows > options_.scratch.max_logit_rows ||
-      std::ssize(step.spans) > options_.scratch.max_spans)
-    return Error(ErrorCode::kInternal, "a step exceeds the scratch memory it was planned for");
-  return {};
-}
-
 Result<StepResult> CudaExecutor::run(const Step& step) {
-  if (auto checked = check(step); !checked) return checked.error();
+  if (auto checked = check_step(step, options_.scratch, vocab_size()); !checked)
+    return checked.error();
   KVASIR_CUDA(cudaSetDevice(device_));  // of the calling thread
   const bool is_decode =
       !step.deterministic && std::ranges::all_of(step.spans, [](const StepSpan& span) {
         return span.tokens.size() == 1 && span.logits == StepSpan::Logits::kLast;
       });
-  const int64_t most = input_limits(weights_.config, options_, true).max_rows;
-  const int64_t rows = is_decode ? graph_rows(std::ssize(step.spans), most) : 0;
+  const int64_t rows =
+      is_decode ? graph_rows(std::ssize(step.spans), decode_inputs_.max_rows()) : 0;
   // The inputs' memory may still be read by the step before.
   KVASIR_CUDA(cudaStreamSynchronize(context_.stream));
   logit_rows_.clear();
@@ -133,13 +108,8 @@ Result<StepResult> CudaExecutor::run(const Step& step) {
     inputs_.write(step, 0, context_.stream);
     if (auto done = run_layers(); !done) return done.error();
   }
-  for (size_t i = 0; i < step.spans.size(); ++i) {
-    const StepSpan& span = step.spans[i];
-    const int64_t count = span.logits == StepSpan::Logits::kNone   ? 0
-                          : span.logits == StepSpan::Logits::kLast ? 1
-                                                                   : std::ssize(span.tokens);
-    logit_rows_.emplace_back(inputs.first_logit_row(i), count);
-  }
+  for (size_t i = 0; i < step.spans.size(); ++i)
+    logit_rows_.emplace_back(inputs.first_logit_row(i), step.spans[i].logit_rows());
   return count_pairs(step);
 }
 
@@ -179,10 +149,7 @@ Result<void> CudaExecutor::run_layers() {
 
 StepResult CudaExecutor::count_pairs(const Step& step) const {
   const formats::ModelConfig& config = weights_.config;
-  const kernels::CudaAttentionDesc desc{.dtype = weights_.dtype,
-                                        .q_heads = static_cast<int>(config.num_q_heads),
-                                        .kv_heads = static_cast<int>(config.num_kv_heads),
-                                        .head_dim = static_cast<int>(config.head_dim)};
+  const kernels::AttentionDesc desc = models::attention_desc(config, weights_.dtype);
   const auto pairs = [&](int64_t offset, int64_t rows, int64_t window) -> uint64_t {
     if (rows == 0) return 0;
     return rows == 1 && !step.deterministic
@@ -190,11 +157,9 @@ StepResult CudaExecutor::count_pairs(const Step& step) const {
                : kernels::prefill_attention_pairs(desc, context_, offset, rows, window);
   };
   const auto heads = static_cast<uint64_t>(config.num_q_heads);
-  const auto layers = static_cast<uint64_t>(config.num_layers);
   StepResult result;
-  for (size_t i = 0; i < step.spans.size(); ++i) {
-    const StepSpan& span = step.spans[i];
-    const int64_t rows = std::ssize(span.tokens), logits = logit_rows_[i].second;
+  for (const StepSpan& span : step.spans) {
+    const int64_t rows = std::ssize(span.tokens), logits = span.logit_rows();
     const int64_t end = span.first_position + rows;
     uint64_t scored = 0;
     int64_t window = -1;
@@ -208,10 +173,8 @@ StepResult CudaExecutor::count_pairs(const Step& step) const {
       window = layer.window;
       scored += of_layer;
     }
-    const uint64_t causal =
-        (layers - 1) * causal_pairs(static_cast<uint64_t>(end), static_cast<uint64_t>(rows)) +
-        causal_pairs(static_cast<uint64_t>(end), static_cast<uint64_t>(logits));
-    result.spans.push_back({.scored_pairs = heads * scored, .causal_pairs = heads * causal});
+    result.spans.push_back(
+        {.scored_pairs = heads * scored, .causal_pairs = causal_pairs(span, config)});
   }
   return result;
 }

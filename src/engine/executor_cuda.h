@@ -11,7 +11,6 @@
 #include "engine/executor.h"
 #include "engine/sampling_cuda.h"
 #include "engine/step_inputs_cuda.h"
-#include "models/cpu_ops.h"
 #include "models/ops_cuda.h"
 
 namespace kvasir::engine {
@@ -19,10 +18,9 @@ namespace kvasir::engine {
 class CudaExecutor final : public Executor {
  public:
   struct Options {
-    models::CudaScratchOptions scratch;
+    models::ScratchOptions scratch;
     int64_t pool_blocks = 0;
   };
-  static Options options_of(const models::CpuScratchOptions& scratch, int64_t pool_blocks);
 
   // `weights` outlives the executor; `pages` is where the KV manager keeps its pages, in the memory
   // of the device that is current on the calling thread. Everything is queued on `stream`.
@@ -43,7 +41,6 @@ class CudaExecutor final : public Executor {
   std::span<const float> logits(size_t span) override;
 
  private:
-  Result<void> check(const Step& step) const;
   void run_graph(const Step& step);
   void capture(int64_t rows);
   Result<void> run_layers();

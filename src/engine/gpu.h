@@ -25,7 +25,7 @@ std::optional<Error> gpu_shape_refusal(const formats::ModelConfig& config);
 // Bytes on the device: of the weights, and of an executor with a pool of at most `blocks`.
 int64_t gpu_weight_bytes(const formats::ModelConfig& config);
 int64_t gpu_executor_bytes(const cuda::Device& device, const formats::ModelConfig& config,
-                           DType dtype, const models::CpuScratchOptions& scratch, int64_t blocks);
+                           DType dtype, const models::ScratchOptions& scratch, int64_t blocks);
 // Op and implementation.
 std::vector<std::pair<std::string, std::string>> gpu_kernels(const cuda::Device& device,
                                                              const formats::ModelConfig& config,

@@ -3,6 +3,7 @@
 
 #include "engine/executor_cuda.h"
 #include "engine/gpu.h"
+#include "models/attention_desc.h"
 
 namespace kvasir::engine {
 
@@ -39,18 +40,15 @@ int64_t gpu_weight_bytes(const formats::ModelConfig& config) {
 }
 
 int64_t gpu_executor_bytes(const cuda::Device& device, const formats::ModelConfig& config,
-                           DType dtype, const models::CpuScratchOptions& scratch, int64_t blocks) {
+                           DType dtype, const models::ScratchOptions& scratch, int64_t blocks) {
   return CudaExecutor::device_bytes(device, config, dtype,
-                                    CudaExecutor::options_of(scratch, blocks));
+                                    {.scratch = scratch, .pool_blocks = blocks});
 }
 
 std::vector<std::pair<std::string, std::string>> gpu_kernels(const cuda::Device& device,
                                                              const formats::ModelConfig& config,
                                                              DType dtype) {
-  const kernels::CudaAttentionDesc desc{.dtype = dtype,
-                                        .q_heads = static_cast<int>(config.num_q_heads),
-                                        .kv_heads = static_cast<int>(config.num_kv_heads),
-                                        .head_dim = static_cast<int>(config.head_dim)};
+  const kernels::AttentionDesc desc = models::attention_desc(config, dtype);
   const cuda::Context context{.multiprocessors = device.multiprocessors,
                               .compute_capability = device.compute_capability};
   return {

@@ -10,6 +10,7 @@
 #include "engine/cpu_executor.h"
 #include "engine/gpu.h"
 #include "kernels/paged_attention/paged_attention.h"
+#include "models/attention_desc.h"
 #include "models/family.h"
 #include "models/rotary.h"
 
@@ -25,26 +26,29 @@ constexpr int64_t kGpuFixedBytes = int64_t{256} << 20;
 
 constexpr int64_t kCpuChunk = 1024, kGpuChunk = 8192;
 
-DType resolve_dtype(const std::string& name, Isa isa) {
-  if (name == "auto") return multiplies_bf16(isa) ? DType::kBF16 : DType::kF32;
-  if (name == "f32") return DType::kF32;
-  if (name == "bf16") return DType::kBF16;
-  if (name == "f16")
-    throw Error(ErrorCode::kUnsupported, "f16 is not offered on the CPU; use bf16 or f32",
-                "--dtype");
+// What --dtype asks for; none = auto.
+std::optional<DType> parse_dtype(const std::string& name) {
+  if (name == "auto") return std::nullopt;
+  for (const DType dtype : {DType::kF32, DType::kBF16, DType::kF16})
+    if (name == dtype_name(dtype)) return dtype;
   throw Error(ErrorCode::kInvalidArgument,
               fmt::format("expected auto, f32, bf16 or f16, found \"{}\"", name), "--dtype");
 }
 
+DType resolve_cpu_dtype(const std::string& name, Isa isa) {
+  const std::optional<DType> asked = parse_dtype(name);
+  if (asked == DType::kF16)
+    throw Error(ErrorCode::kUnsupported, "f16 is not offered on the CPU; use bf16 or f32",
+                "--dtype");
+  return asked.value_or(multiplies_bf16(isa) ? DType::kBF16 : DType::kF32);
+}
+
 DType resolve_gpu_dtype(const std::string& name, const formats::ModelConfig& config) {
-  if (name == "auto") return config.dtype_text == "float16" ? DType::kF16 : DType::kBF16;
-  if (name == "bf16") return DType::kBF16;
-  if (name == "f16") return DType::kF16;
-  if (name == "f32")
+  const std::optional<DType> asked = parse_dtype(name);
+  if (asked == DType::kF32)
     throw Error(ErrorCode::kUnsupported,
                 "f32 is not offered on the GPU; use bf16 or f16, or --device cpu", "--dtype");
-  throw Error(ErrorCode::kInvalidArgument,
-              fmt::format("expected auto, f32, bf16 or f16, found \"{}\"", name), "--dtype");
+  return asked.value_or(config.dtype_text == "float16" ? DType::kF16 : DType::kBF16);
 }
 
 void check_range(const char* option, int64_t value, int64_t low, int64_t high) {
@@ -70,10 +74,7 @@ std::string mib(int64_t bytes) {
 
 std::vector<std::pair<std::string, std::string>> cpu_kernels(const formats::ModelConfig& config,
                                                              DType dtype, Isa isa) {
-  const kernels::AttentionDesc attention{.dtype = dtype,
-                                         .q_heads = static_cast<int>(config.num_q_heads),
-                                         .kv_heads = static_cast<int>(config.num_kv_heads),
-                                         .head_dim = static_cast<int>(config.head_dim)};
+  const kernels::AttentionDesc attention = models::attention_desc(config, dtype);
   return {{"attention", std::string(kernels::attention_implementation(attention, isa))},
           {"gemm",
            std::string(kernels::gemm_implementation(
@@ -180,6 +181,13 @@ void check_plan(const EngineOptions& options, const ResolvedModel& model) {
 
 }  // namespace
 
+kv::KvGeometry kv_geometry(const formats::ModelConfig& config, DType dtype) {
+  return {.layers = static_cast<int>(config.num_layers),
+          .dtype = dtype,
+          .kv_heads = static_cast<int>(config.num_kv_heads),
+          .head_dim = static_cast<int>(config.head_dim)};
+}
+
 std::optional<cuda::Device> resolve_device(const std::string& name, std::string& note) {
   if (name == "cpu") return std::nullopt;
   if (name == "auto") {
@@ -248,14 +256,11 @@ ResolvedModel resolve_model(const EngineOptions& options) {
     if (const auto refusal = gpu_shape_refusal(model.config)) throw *refusal;
   model.isa = best_isa();
   model.dtype = model.gpu ? resolve_gpu_dtype(options.dtype, model.config)
-                          : resolve_dtype(options.dtype, model.isa);
+                          : resolve_cpu_dtype(options.dtype, model.isa);
   model.threads = options.threads > 0 ? options.threads : usable_cpus();
   model.chunk = options.chunk > 0 ? options.chunk : model.gpu ? kGpuChunk : kCpuChunk;
   model.max_length = model_max_length(model.config);
-  model.geometry = {.layers = static_cast<int>(model.config.num_layers),
-                    .dtype = model.dtype,
-                    .kv_heads = static_cast<int>(model.config.num_kv_heads),
-                    .head_dim = static_cast<int>(model.config.head_dim)};
+  model.geometry = kv_geometry(model.config, model.dtype);
   const int64_t context = options.context > 0 ? options.context : model.max_length;
   // One block more than the context fills: a fork's copied tail, or a cached one.
   model.blocks = (context + kernels::kPageTokens - 1) / kernels::kPageTokens + 1;

@@ -26,7 +26,7 @@ struct ResolvedModel {
   int64_t max_length = 0;  // of one sequence
   kv::KvGeometry geometry;
   int64_t blocks = 0;  // of the KV pool
-  models::CpuScratchOptions scratch;
+  models::ScratchOptions scratch;
   ModelInfo info;
 };
 
@@ -34,6 +34,9 @@ struct ResolvedModel {
 // the plan) where the plan exceeds the memory that is available. Where it runs on a GPU, that one
 // is then current on the calling thread.
 ResolvedModel resolve_model(const EngineOptions& options);
+
+// How a model's KV lies in pages.
+kv::KvGeometry kv_geometry(const formats::ModelConfig& config, DType dtype);
 
 // The GPU that "auto", "cpu", "cuda" or "cuda:N" asks for, current on the calling thread; none =
 // the CPU. `note` says why "auto" left out one that is there. Throws kInvalidArgument, kNotFound,

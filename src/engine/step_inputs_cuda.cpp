@@ -14,7 +14,8 @@ int64_t pages_of(int64_t length) {
 }
 
 int64_t table_capacity(const StepInputs::Limits& limits) {
-  return limits.max_spans * std::min(pages_of(limits.max_length), limits.pool_blocks);
+  return limits.scratch.max_spans *
+         std::min(pages_of(limits.scratch.max_length), limits.pool_blocks);
 }
 
 int64_t tables_bytes(const StepInputs::Limits& limits) {
@@ -32,17 +33,17 @@ StepInputs::Arrays StepInputs::lay_out(const Limits& limits, const models::Rotar
     pointer = base ? reinterpret_cast<T*>(base + used) : nullptr;
     used += (static_cast<size_t>(count) * sizeof(T) + 255) / 256 * 256;
   };
-  take(arrays.tokens, limits.max_rows);
-  take(arrays.positions, limits.max_rows);
-  take(arrays.first_page, limits.max_rows);
-  take(arrays.rope_table, limits.max_rows);
-  take(arrays.logit_row, limits.max_logit_rows);
-  take(arrays.logit_first_page, limits.max_logit_rows);
-  take(arrays.decode, limits.max_spans);
-  take(arrays.prefill, limits.max_spans);
-  take(arrays.last_decode, limits.max_spans);
-  take(arrays.last_prefill, limits.max_spans);
-  const int64_t tables = rotary.depends_on_length() ? limits.max_spans : 1;
+  take(arrays.tokens, limits.scratch.max_rows);
+  take(arrays.positions, limits.scratch.max_rows);
+  take(arrays.first_page, limits.scratch.max_rows);
+  take(arrays.rope_table, limits.scratch.max_rows);
+  take(arrays.logit_row, limits.scratch.max_logit_rows);
+  take(arrays.logit_first_page, limits.scratch.max_logit_rows);
+  take(arrays.decode, limits.scratch.max_spans);
+  take(arrays.prefill, limits.scratch.max_spans);
+  take(arrays.last_decode, limits.scratch.max_spans);
+  take(arrays.last_prefill, limits.scratch.max_spans);
+  const int64_t tables = rotary.depends_on_length() ? limits.scratch.max_spans : 1;
   take(arrays.frequencies, tables * rotary.rotary_dim() / 2);
   arrays.bytes = used;
   return arrays;
@@ -75,11 +76,12 @@ void StepInputs::write(const Step& step, int64_t padded_rows, cudaStream_t strea
     host_.decode[row] = {};
   }
   if (padded_rows > 0) {
-    KVASIR_CHECK(step_.every_row_has_logits && step_.prefill.count == 0 &&
-                 padded_rows <= limits_.max_rows && padded_rows <= limits_.max_spans);
+    KVASIR_CHECK(step_.every_row_has_logits() && step_.prefill.count == 0 &&
+                 padded_rows <= limits_.scratch.max_rows &&
+                 padded_rows <= limits_.scratch.max_spans);
     step_.rows = step_.logit_rows = step_.decode.count = static_cast<int>(padded_rows);
     step_.decode.rows = padded_rows;
-    step_.decode.max_length = limits_.max_length;
+    step_.decode.max_length = limits_.scratch.max_length;
   }
   KVASIR_CUDA(cudaMemcpyAsync(device_memory_.data(), host_memory_.data(), host_.bytes,
                               cudaMemcpyHostToDevice, stream));
@@ -115,9 +117,7 @@ void StepInputs::write_rows(const Step& step) {
   for (size_t i = 0; i < step.spans.size(); ++i) {
     const StepSpan& span = step.spans[i];
     const auto rows = static_cast<int64_t>(span.tokens.size());
-    const int64_t logits = span.logits == StepSpan::Logits::kNone   ? 0
-                           : span.logits == StepSpan::Logits::kLast ? 1
-                                                                    : rows;
+    const int64_t logits = span.logit_rows();
     first_entry_.push_back(entries_);
     first_logit_row_.push_back(step_.logit_rows);
     const auto table = static_cast<int32_t>(rotary_.depends_on_length() ? i : 0);
@@ -151,7 +151,6 @@ void StepInputs::write_rows(const Step& step) {
     step_.rows += rows;
     entries_ += pages_of(span.first_position + rows);
   }
-  step_.every_row_has_logits = step_.logit_rows == step_.rows;
 }
 
 void StepInputs::write_tables(const Step& step, cudaStream_t stream) {

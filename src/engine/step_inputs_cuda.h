@@ -16,10 +16,7 @@ class StepInputs {
  public:
   struct Limits {
     int layers = 0;
-    int64_t max_rows = 0;
-    int64_t max_logit_rows = 0;
-    int max_spans = 0;
-    int64_t max_length = 0;
+    models::ScratchOptions scratch;
     int64_t pool_blocks = 0;  // no sequence has more
   };
 
@@ -30,6 +27,7 @@ class StepInputs {
   // Writes and copies a step. `padded_rows` >= rows: padding rows follow, each with an empty span;
   // only where every span has one row and its logits. The caller has waited for the step before.
   void write(const Step& step, int64_t padded_rows, cudaStream_t stream);
+  int64_t max_rows() const { return limits_.scratch.max_rows; }
   // The step for the device, valid until the next write(). With padded_rows, it is the same for
   // every step of that many rows.
   const models::DeviceStep& device_step() const { return step_; }

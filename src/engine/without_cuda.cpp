@@ -20,7 +20,7 @@ std::optional<Error> gpu_shape_refusal(const formats::ModelConfig&) { return std
 int64_t gpu_weight_bytes(const formats::ModelConfig&) { return 0; }
 
 int64_t gpu_executor_bytes(const cuda::Device&, const formats::ModelConfig&, DType,
-                           const models::CpuScratchOptions&, int64_t) {
+                           const models::ScratchOptions&, int64_t) {
   return 0;
 }
 

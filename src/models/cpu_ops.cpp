@@ -8,6 +8,7 @@
 #include "kernels/paged_attention/paged_attention.h"
 #include "kernels/rms_norm/rms_norm.h"
 #include "kernels/rope_write/rope_write.h"
+#include "models/attention_desc.h"
 
 namespace kvasir::models {
 
@@ -16,13 +17,6 @@ using kernels::Epilogue;
 using kernels::kPageTokens;
 
 namespace {
-
-kernels::AttentionDesc attention_desc(const ModelConfig& config, DType dtype) {
-  return {.dtype = dtype,
-          .q_heads = static_cast<int>(config.num_q_heads),
-          .kv_heads = static_cast<int>(config.num_kv_heads),
-          .head_dim = static_cast<int>(config.head_dim)};
-}
 
 // Elements from row to row of an activation. Rows at multiples of 2 KiB fall on few sets of the
 // caches; a line between them spreads them (a product of k = 8,192 is half as fast again).
@@ -50,7 +44,7 @@ void read_row(const formats::TensorView& table, int64_t row, int64_t size, float
 }  // namespace
 
 CpuOps::Buffers CpuOps::lay_out(const ModelConfig& config, DType dtype, int threads,
-                                const CpuScratchOptions& options, std::byte* base) {
+                                const ScratchOptions& options, std::byte* base) {
   Buffers buffers{};
   int64_t used = 0;
   const auto take = [&](auto*& pointer, int64_t bytes) {
@@ -83,12 +77,12 @@ CpuOps::Buffers CpuOps::lay_out(const ModelConfig& config, DType dtype, int thre
 }
 
 int64_t CpuOps::scratch_bytes(const ModelConfig& config, DType dtype, int threads,
-                              const CpuScratchOptions& options) {
+                              const ScratchOptions& options) {
   return lay_out(config, dtype, threads, options, nullptr).bytes;
 }
 
 CpuOps::CpuOps(const kernels::CpuContext& context, const CpuWeights& weights,
-               const kernels::PagePool& pages, const CpuScratchOptions& options)
+               const kernels::PagePool& pages, const ScratchOptions& options)
     : context_(context),
       weights_(weights),
       pages_(pages),

@@ -12,6 +12,7 @@
 #include "kvasir/request.h"
 #include "models/cpu_weights.h"
 #include "models/rotary.h"
+#include "models/scratch.h"
 #include "prefill/planner.h"
 
 namespace kvasir::models {
@@ -39,13 +40,6 @@ struct StepLayout {
   int64_t rows() const { return static_cast<int64_t>(tokens.size()); }
 };
 
-struct CpuScratchOptions {
-  int64_t max_rows = 1024;      // tokens of a step
-  int64_t max_logit_rows = 64;  // rows whose logits are asked for
-  int64_t max_spans = 1024;
-  int64_t max_length = 0;  // longest sequence
-};
-
 class CpuOps {
  public:
   using Weights = CpuWeights;
@@ -65,9 +59,9 @@ class CpuOps {
   using Heads = Rows;
 
   CpuOps(const kernels::CpuContext& context, const CpuWeights& weights,
-         const kernels::PagePool& pages, const CpuScratchOptions& options);
+         const kernels::PagePool& pages, const ScratchOptions& options);
   static int64_t scratch_bytes(const formats::ModelConfig& config, DType dtype, int threads,
-                               const CpuScratchOptions& options);
+                               const ScratchOptions& options);
 
   // Sets the step that the following operations belong to; it must outlive them. `cancel` may be
   // null.
@@ -103,7 +97,7 @@ class CpuOps {
     int64_t bytes;
   };
   static Buffers lay_out(const formats::ModelConfig& config, DType dtype, int threads,
-                         const CpuScratchOptions& options, std::byte* base);
+                         const ScratchOptions& options, std::byte* base);
   void gemm(Activation a, const PackedLinear& linear, kernels::Epilogue epilogue, void* c,
             DType c_dtype, int64_t c_stride);
   void lay_out_attention(bool narrow);

@@ -13,25 +13,15 @@
 #include "kernels/gemm/skinny_gemm_cuda.h"
 #include "kernels/rms_norm/rms_norm_cuda.h"
 #include "kernels/rope_write/rope_write_cuda.h"
+#include "models/attention_desc.h"
 
 namespace kvasir::models {
 
 using formats::ModelConfig;
 using kernels::Epilogue;
 
-namespace {
-
-kernels::CudaAttentionDesc attention_desc(const ModelConfig& config, DType dtype) {
-  return {.dtype = dtype,
-          .q_heads = static_cast<int>(config.num_q_heads),
-          .kv_heads = static_cast<int>(config.num_kv_heads),
-          .head_dim = static_cast<int>(config.head_dim)};
-}
-
-}  // namespace
-
 CudaOps::Buffers CudaOps::lay_out(const cuda::Context& context, const ModelConfig& config,
-                                  DType dtype, int rotary_dim, const CudaScratchOptions& options,
+                                  DType dtype, int rotary_dim, const ScratchOptions& options,
                                   std::byte* base) {
   Buffers buffers{};
   int64_t used = 0;
@@ -58,7 +48,7 @@ CudaOps::Buffers CudaOps::lay_out(const cuda::Context& context, const ModelConfi
   take(buffers.gate_up, rows * 2 * inner * size);
   take(buffers.inner, rows * inner * size);
   take(buffers.logits, logit_rows * config.vocab_size * 4);
-  const kernels::CudaAttentionDesc desc = attention_desc(config, dtype);
+  const kernels::AttentionDesc desc = attention_desc(config, dtype);
   const auto decode_bytes = static_cast<int64_t>(kernels::decode_attention_workspace_bytes(
       desc, context, options.max_spans, options.max_length));
   take(buffers.decode, decode_bytes);
@@ -73,13 +63,13 @@ CudaOps::Buffers CudaOps::lay_out(const cuda::Context& context, const ModelConfi
 }
 
 int64_t CudaOps::scratch_bytes(const cuda::Context& context, const ModelConfig& config, DType dtype,
-                               int rotary_dim, const CudaScratchOptions& options) {
+                               int rotary_dim, const ScratchOptions& options) {
   return lay_out(context, config, dtype, rotary_dim, options, nullptr).bytes;
 }
 
 CudaOps::CudaOps(const cuda::Context& context, int device, const CudaWeights& weights,
                  const kernels::PagePool& pages, int64_t page_count, const CudaRotary& rotary,
-                 const CudaScratchOptions& options)
+                 const ScratchOptions& options)
     : context_(context),
       weights_(weights),
       pages_(pages),
@@ -314,7 +304,7 @@ CudaOps::Activation CudaOps::attend(Heads heads, const Layer& layer, bool narrow
 }
 
 CudaOps::Residual CudaOps::narrow(Residual x) {
-  if (step_->every_row_has_logits) return x;
+  if (step_->every_row_has_logits()) return x;
   kernels::run_gather(context_, {.x = x.data,
                                  .y = buffers_.narrow_residual,
                                  .row_bytes = weights_.config.hidden_size * 4,

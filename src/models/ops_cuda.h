@@ -13,6 +13,7 @@
 #include "kernels/gemm/wide_gemm_cuda.h"
 #include "kernels/page.h"
 #include "kernels/paged_attention/paged_attention_cuda.h"
+#include "models/scratch.h"
 #include "models/weights_cuda.h"
 
 namespace kvasir::models {
@@ -29,7 +30,6 @@ struct DeviceSpans {
 struct DeviceStep {
   int64_t rows = 0;
   int64_t logit_rows = 0;
-  bool every_row_has_logits = false;          // logit_row is then 0, 1, 2, ...
   const int32_t* tokens = nullptr;            // [rows]
   const int32_t* positions = nullptr;         // [rows]
   const int32_t* first_page = nullptr;        // [rows]: where the row's sequence has its pages
@@ -45,13 +45,8 @@ struct DeviceStep {
   bool deterministic = false;
   bool captured = false;                // queued for a graph: begin_layer() does not wait
   const CancelToken* cancel = nullptr;  // may be null
-};
 
-struct CudaScratchOptions {
-  int64_t max_rows = 8192;  // tokens of a step
-  int64_t max_logit_rows = 64;
-  int max_spans = 64;
-  int64_t max_length = 0;  // longest sequence
+  bool every_row_has_logits() const { return logit_rows == rows; }
 };
 
 struct CudaRotary {
@@ -83,12 +78,12 @@ class CudaOps {
   // another thread and waited for by the first product that needs it.
   CudaOps(const cuda::Context& context, int device, const CudaWeights& weights,
           const kernels::PagePool& pages, int64_t page_count, const CudaRotary& rotary,
-          const CudaScratchOptions& options);
+          const ScratchOptions& options);
   ~CudaOps();
   CudaOps(const CudaOps&) = delete;
   CudaOps& operator=(const CudaOps&) = delete;
   static int64_t scratch_bytes(const cuda::Context& context, const formats::ModelConfig& config,
-                               DType dtype, int rotary_dim, const CudaScratchOptions& options);
+                               DType dtype, int rotary_dim, const ScratchOptions& options);
 
   // Sets the step that the following operations belong to; it must outlive them.
   void begin_step(const DeviceStep& step);
@@ -126,7 +121,7 @@ class CudaOps {
     int64_t window = -1;  // -1 = not yet
   };
   static Buffers lay_out(const cuda::Context& context, const formats::ModelConfig& config,
-                         DType dtype, int rotary_dim, const CudaScratchOptions& options,
+                         DType dtype, int rotary_dim, const ScratchOptions& options,
                          std::byte* base);
   kernels::CudaAttentionArgs attention_args(const DeviceSpans& spans, std::byte* workspace,
                                             int64_t window) const;
@@ -135,7 +130,7 @@ class CudaOps {
   void gemm(Activation a, const DeviceLinear& linear, kernels::Epilogue epilogue, void* c,
             DType c_dtype, int64_t c_columns);
   kernels::WideGemm& wide_gemm();
-  bool is_narrow(bool narrow) const { return narrow && !step_->every_row_has_logits; }
+  bool is_narrow(bool narrow) const { return narrow && !step_->every_row_has_logits(); }
 
   cuda::Context context_;
   const CudaWeights& weights_;

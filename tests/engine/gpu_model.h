@@ -19,7 +19,8 @@ class GpuTestModel : public ModelRunner {
     backend = load_backend(
         pool, model,
         std::make_shared<models::FileWeights>(formats::WeightFiles::open(folder).value()));
-    kv = std::make_unique<kv::KvManager>(geometry(dtype), blocks, backend->page_memory());
+    kv =
+        std::make_unique<kv::KvManager>(kv_geometry(config, dtype), blocks, backend->page_memory());
     executor = backend->make_executor(*kv, scratch());
   }
   ~GpuTestModel() override {

@@ -7,6 +7,7 @@
 
 #include "base/thread_pool.h"
 #include "engine/cpu_executor.h"
+#include "engine/load_model.h"
 #include "formats/model_config.h"
 #include "kv/kv_manager.h"
 #include "models/cpu_weights.h"
@@ -20,13 +21,7 @@ class ModelRunner {
       : pool(threads), config(formats::load_model_config(folder).value()) {}
   virtual ~ModelRunner() = default;
 
-  kv::KvGeometry geometry(DType dtype) const {
-    return {.layers = static_cast<int>(config.num_layers),
-            .dtype = dtype,
-            .kv_heads = static_cast<int>(config.num_kv_heads),
-            .head_dim = static_cast<int>(config.head_dim)};
-  }
-  models::CpuScratchOptions scratch() const {
+  models::ScratchOptions scratch() const {
     return {.max_rows = 512,
             .max_logit_rows = 512,
             .max_spans = 64,
@@ -74,7 +69,7 @@ class TestModel : public ModelRunner {
         {.pool = pool}, config,
         std::make_shared<models::FileWeights>(formats::WeightFiles::open(folder).value()),
         {.dtype = dtype, .isa = isa, .on_progress = nullptr});
-    kv = std::make_unique<kv::KvManager>(geometry(dtype), blocks);
+    kv = std::make_unique<kv::KvManager>(kv_geometry(config, dtype), blocks);
     executor = std::make_unique<CpuExecutor>(pool, weights, kv->page_pool(), scratch());
   }
   ~TestModel() override { executor.reset(); }  // before its weights

@@ -163,7 +163,7 @@ TEST_F(DecodeAttention, OverlapsWithTheKernelThatWritesTheNewestKeys) {
 }
 
 TEST_F(DecodeAttention, PairsAreThoseOfWholeGranules) {
-  const CudaAttentionDesc desc{.q_heads = 8, .kv_heads = 2, .head_dim = 128};
+  const AttentionDesc desc{.q_heads = 8, .kv_heads = 2, .head_dim = 128};
   EXPECT_EQ(decode_attention_pairs(desc, 0, 0), 0u);
   EXPECT_EQ(decode_attention_pairs(desc, 1, 0), 16u);
   EXPECT_EQ(decode_attention_pairs(desc, 1000, 0), 1008u);

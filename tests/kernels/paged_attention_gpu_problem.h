@@ -64,7 +64,7 @@ class GpuAttentionProblem {
   DType dtype() const { return dtype_; }
   int64_t rows() const { return exact_.rows(); }
   int64_t out_stride() const { return row_elements() + shape().out_row_gap; }
-  CudaAttentionDesc desc() const {
+  AttentionDesc desc() const {
     return {.dtype = dtype_,
             .q_heads = shape().q_heads,
             .kv_heads = shape().kv_heads,

@@ -131,7 +131,7 @@ TEST(PrefillAttentionTable, TakesTheBestThatIsSupported) {
 // Every row of a warp's 32 (16 where heads are longer than 128) is scored with the whole key tiles
 // that any of them sees.
 TEST(PrefillAttentionSm80Pairs, CountWholeTiles) {
-  CudaAttentionDesc desc{.q_heads = 1, .kv_heads = 1, .head_dim = 128};
+  AttentionDesc desc{.q_heads = 1, .kv_heads = 1, .head_dim = 128};
   EXPECT_EQ(kOp.pairs(desc, 0, 0, 0), 0u);
   EXPECT_EQ(kOp.pairs(desc, -5, 3, 0), 0u);
   EXPECT_EQ(kOp.pairs(desc, 0, 1, 0), 64u);
@@ -200,7 +200,7 @@ TEST_F(PrefillAttentionSm80Full, FarPagesAndRows) {
                          .span_count = 1,
                          .max_rows = kRows,
                          .max_length = 192};
-  const CudaAttentionDesc desc{.q_heads = 1, .kv_heads = 1, .head_dim = 128};
+  const AttentionDesc desc{.q_heads = 1, .kv_heads = 1, .head_dim = 128};
   const testing::DeviceArray<std::byte> workspace(kOp.workspace_bytes(desc, context_, 1, kRows));
   args.workspace = workspace.data();
   kOp.build(context_, args);

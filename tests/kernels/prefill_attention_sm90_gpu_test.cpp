@@ -96,7 +96,7 @@ TEST_F(PrefillAttentionSm90, RunsAfterOneBuild) {
 }
 
 TEST_F(PrefillAttentionSm90, CountsPairs) {
-  const CudaAttentionDesc desc{.q_heads = 8, .kv_heads = 2, .head_dim = 128};
+  const AttentionDesc desc{.q_heads = 8, .kv_heads = 2, .head_dim = 128};
   // Tiles of 32 queries and 128 keys.
   EXPECT_EQ(kOp.pairs(desc, 0, 0, 0), 0u);
   EXPECT_EQ(kOp.pairs(desc, 0, 1, 0), 128u);

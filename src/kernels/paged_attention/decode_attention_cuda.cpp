@@ -6,12 +6,12 @@
 namespace kvasir::kernels {
 namespace {
 
-int tiles_of(const CudaAttentionDesc& desc) {
+int tiles_of(const AttentionDesc& desc) {
   return (desc.q_heads / desc.kv_heads + kDecodeQueries - 1) / kDecodeQueries;
 }
 
 // By the host's bounds: as many as run at once, or as there can be units.
-int blocks_of(const CudaAttentionDesc& desc, const cuda::Context& context, int spans,
+int blocks_of(const AttentionDesc& desc, const cuda::Context& context, int spans,
               int64_t max_length) {
   const int64_t units =
       (max_length + kPageTokens - 1) / kPageTokens * spans * desc.kv_heads * tiles_of(desc);
@@ -61,10 +61,10 @@ Job job_of(const cuda::Context& context, const CudaAttentionArgs& attention) {
                "head_dim must be a multiple of 16 up to 256");
   KVASIR_CHECK(pages.kv_heads > 0 && attention.q_heads % pages.kv_heads == 0,
                "q_heads must be a multiple of kv_heads");
-  const CudaAttentionDesc desc{.dtype = pages.dtype,
-                               .q_heads = attention.q_heads,
-                               .kv_heads = pages.kv_heads,
-                               .head_dim = pages.head_dim};
+  const AttentionDesc desc{.dtype = pages.dtype,
+                           .q_heads = attention.q_heads,
+                           .kv_heads = pages.kv_heads,
+                           .head_dim = pages.head_dim};
   const int blocks = blocks_of(desc, context, attention.span_count, attention.max_length);
   Parts parts(attention.workspace);
   constexpr float kLog2OfE = 1.44269504f;
@@ -78,7 +78,7 @@ Job job_of(const cuda::Context& context, const CudaAttentionArgs& attention) {
 
 }  // namespace
 
-size_t decode_attention_workspace_bytes(const CudaAttentionDesc& desc, const cuda::Context& context,
+size_t decode_attention_workspace_bytes(const AttentionDesc& desc, const cuda::Context& context,
                                         int max_spans, int64_t max_length) {
   Parts parts(nullptr);
   plan_of(parts, blocks_of(desc, context, max_spans, max_length), max_spans, desc.head_dim);
@@ -97,7 +97,7 @@ void run_decode_attention(const cuda::Context& context, const CudaAttentionArgs&
   launch_decode_attention(context, job.args, job.blocks);
 }
 
-uint64_t decode_attention_pairs(const CudaAttentionDesc&, int64_t length, int64_t window) {
+uint64_t decode_attention_pairs(const AttentionDesc&, int64_t length, int64_t window) {
   if (length == 0) return 0;
   constexpr int64_t kKeys = 16;  // that are read at once
   const int64_t lowest = window > 0 ? std::max<int64_t>(length - window, 0) : 0;

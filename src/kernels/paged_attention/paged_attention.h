@@ -14,6 +14,7 @@
 
 #include "kernels/context.h"
 #include "kernels/page.h"
+#include "kernels/paged_attention/attention_desc.h"
 #include "kernels/paged_attention/attention_plan.h"
 
 namespace kvasir::kernels {
@@ -28,13 +29,8 @@ struct AttentionSpan {
   const AttentionPlan* plan = nullptr;  // of all q_heads; null: dense. query_variant is 0 in it
 };
 
-struct AttentionDesc {
-  DType dtype = DType::kBF16;  // of q, out and the pages: kF32 or kBF16
-  int q_heads = 0;
-  int kv_heads = 0;  // divides q_heads
-  int head_dim = 0;  // any; 64, 80, 96, 128 and 256 are the fast ones
-};
-
+// On the CPU desc.dtype is kF32 or kBF16; any head_dim, and 64, 80, 96, 128 and 256 are the fast
+// ones.
 struct AttentionArgs {
   const void* q = nullptr;   // [rows, q_heads, head_dim] in desc.dtype
   int64_t q_row_stride = 0;  // elements between rows of q

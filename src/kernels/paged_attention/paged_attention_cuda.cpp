@@ -6,7 +6,7 @@
 namespace kvasir::kernels {
 namespace {
 
-const PrefillImplementation& find_prefill(const CudaAttentionDesc& desc, int compute_capability) {
+const PrefillImplementation& find_prefill(const AttentionDesc& desc, int compute_capability) {
   const PrefillImplementation* best = nullptr;
   for (const PrefillImplementation* each : {&kPrefillAttentionSm80, &kPrefillAttentionSm90})
     if (each->supports(desc, compute_capability) && (!best || each->priority > best->priority))
@@ -15,7 +15,7 @@ const PrefillImplementation& find_prefill(const CudaAttentionDesc& desc, int com
   return *best;
 }
 
-CudaAttentionDesc desc_of(const CudaAttentionArgs& args) {
+AttentionDesc desc_of(const CudaAttentionArgs& args) {
   return {.dtype = args.pages.dtype,
           .q_heads = args.q_heads,
           .kv_heads = args.pages.kv_heads,
@@ -24,9 +24,8 @@ CudaAttentionDesc desc_of(const CudaAttentionArgs& args) {
 
 }  // namespace
 
-size_t prefill_attention_workspace_bytes(const CudaAttentionDesc& desc,
-                                         const cuda::Context& context, int max_spans,
-                                         int64_t max_rows) {
+size_t prefill_attention_workspace_bytes(const AttentionDesc& desc, const cuda::Context& context,
+                                         int max_spans, int64_t max_rows) {
   return find_prefill(desc, context.compute_capability)
       .workspace_bytes(desc, context, max_spans, max_rows);
 }
@@ -41,12 +40,12 @@ void run_prefill_attention(const cuda::Context& context, const CudaAttentionArgs
     find_prefill(desc_of(args), context.compute_capability).run(context, args);
 }
 
-std::string_view prefill_attention_implementation(const CudaAttentionDesc& desc,
+std::string_view prefill_attention_implementation(const AttentionDesc& desc,
                                                   const cuda::Context& context) {
   return find_prefill(desc, context.compute_capability).name;
 }
 
-uint64_t prefill_attention_pairs(const CudaAttentionDesc& desc, const cuda::Context& context,
+uint64_t prefill_attention_pairs(const AttentionDesc& desc, const cuda::Context& context,
                                  int64_t query_offset, int64_t rows, int64_t window) {
   return find_prefill(desc, context.compute_capability).pairs(desc, query_offset, rows, window);
 }

@@ -12,6 +12,7 @@
 #include "base/dtype.h"
 #include "cuda/context.h"
 #include "kernels/page.h"
+#include "kernels/paged_attention/attention_desc.h"
 
 namespace kvasir::kernels {
 
@@ -45,29 +46,23 @@ struct CudaAttentionArgs {
   std::byte* workspace = nullptr;  // *_workspace_bytes(...), 256-byte aligned, device
 };
 
-struct CudaAttentionDesc {
-  DType dtype = DType::kBF16;
-  int q_heads = 0;
-  int kv_heads = 0;
-  int head_dim = 0;  // a multiple of 16 up to 256
-};
+// On a GPU desc.dtype is kBF16 or kF16, head_dim a multiple of 16 up to 256.
 
 // Prefill: spans of any number of rows. A row's result depends on its own sequence alone, not on
 // the batch or the chunking: key tiles start at multiples of the tile size and are reduced in
 // ascending order. Bound by arithmetic: 4 * head_dim flops a visible (query, key, head).
-size_t prefill_attention_workspace_bytes(const CudaAttentionDesc& desc,
-                                         const cuda::Context& context, int max_spans,
-                                         int64_t max_rows);
+size_t prefill_attention_workspace_bytes(const AttentionDesc& desc, const cuda::Context& context,
+                                         int max_spans, int64_t max_rows);
 // Once a step for each window, before its layers: what does not depend on the layer (from spans; on
 // the device).
 void build_prefill_attention(const cuda::Context& context, const CudaAttentionArgs& args);
 void run_prefill_attention(const cuda::Context& context, const CudaAttentionArgs& args);
 // "prefill_attention_sm90", "prefill_attention_sm80".
-std::string_view prefill_attention_implementation(const CudaAttentionDesc& desc,
+std::string_view prefill_attention_implementation(const AttentionDesc& desc,
                                                   const cuda::Context& context);
 // Query-key pairs that the kernel scores for one head of such a span, masked parts of tiles
 // included.
-uint64_t prefill_attention_pairs(const CudaAttentionDesc& desc, const cuda::Context& context,
+uint64_t prefill_attention_pairs(const AttentionDesc& desc, const cuda::Context& context,
                                  int64_t query_offset, int64_t rows, int64_t window);
 
 // Decode: spans of at most one row (others are an error of the caller), split over keys so that
@@ -76,10 +71,10 @@ uint64_t prefill_attention_pairs(const CudaAttentionDesc& desc, const cuda::Cont
 //
 // The page tables, and all keys and values but those at the spans' own positions, are in place when
 // the build runs: where launches overlap, runs read them before the kernels between have ended.
-size_t decode_attention_workspace_bytes(const CudaAttentionDesc& desc, const cuda::Context& context,
+size_t decode_attention_workspace_bytes(const AttentionDesc& desc, const cuda::Context& context,
                                         int max_spans, int64_t max_length);
 void build_decode_attention(const cuda::Context& context, const CudaAttentionArgs& args);
 void run_decode_attention(const cuda::Context& context, const CudaAttentionArgs& args);
-uint64_t decode_attention_pairs(const CudaAttentionDesc& desc, int64_t length, int64_t window);
+uint64_t decode_attention_pairs(const AttentionDesc& desc, int64_t length, int64_t window);
 
 }  // namespace kvasir::kernels

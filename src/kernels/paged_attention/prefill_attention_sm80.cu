@@ -471,7 +471,7 @@ auto with_cut(int head_dim, int compute_capability, Use&& use) {
   return use(Cut256Small{});
 }
 
-bool supports(const CudaAttentionDesc& desc, int compute_capability) {
+bool supports(const AttentionDesc& desc, int compute_capability) {
   return compute_capability >= 80 && desc.dtype != DType::kF32 && desc.head_dim > 0 &&
          desc.head_dim % 16 == 0 && desc.head_dim <= 256;
 }
@@ -484,7 +484,7 @@ int64_t tile_rows_of(int head_dim, int compute_capability) {
   return with_cut(head_dim, compute_capability, [](auto cut) -> int64_t { return cut.kRowTile; });
 }
 
-size_t workspace_bytes(const CudaAttentionDesc& desc, const cuda::Context& context, int max_spans,
+size_t workspace_bytes(const AttentionDesc& desc, const cuda::Context& context, int max_spans,
                        int64_t max_rows) {
   const int64_t rows = tile_rows_of(desc.head_dim, context.compute_capability);
   return 16 + static_cast<size_t>(most_tiles(rows, max_spans, max_rows)) * sizeof(RowTile);
@@ -524,7 +524,7 @@ void run(const cuda::Context& context, const CudaAttentionArgs& args) {
   });
 }
 
-uint64_t pairs(const CudaAttentionDesc& desc, int64_t query_offset, int64_t rows, int64_t window) {
+uint64_t pairs(const AttentionDesc& desc, int64_t query_offset, int64_t rows, int64_t window) {
   const int64_t warp_rows = desc.head_dim <= 128 ? Cut128::kWarpRows : Cut256::kWarpRows;
   int64_t sum = 0;
   for (int64_t row = 0; row < rows; row += warp_rows) {

@@ -509,12 +509,12 @@ int window_of(const CudaAttentionArgs& args) {
   return args.window > 0 && args.window < INT_MAX ? static_cast<int>(args.window) : INT_MAX;
 }
 
-bool supports(const CudaAttentionDesc& desc, int compute_capability) {
+bool supports(const AttentionDesc& desc, int compute_capability) {
   return compute_capability == 90 && desc.dtype != DType::kF32 &&
          (desc.head_dim == 64 || desc.head_dim == 128);
 }
 
-size_t workspace_bytes(const CudaAttentionDesc& desc, const cuda::Context&, int max_spans,
+size_t workspace_bytes(const AttentionDesc& desc, const cuda::Context&, int max_spans,
                        int64_t max_rows) {
   return work_bytes(shape_of(desc.q_heads, desc.kv_heads, desc.head_dim), max_spans, max_rows);
 }
@@ -569,7 +569,7 @@ void run(const cuda::Context& context, const CudaAttentionArgs& args) {
   });
 }
 
-uint64_t pairs(const CudaAttentionDesc& desc, int64_t query_offset, int64_t rows, int64_t window) {
+uint64_t pairs(const AttentionDesc& desc, int64_t query_offset, int64_t rows, int64_t window) {
   const int step = shape_of(desc.q_heads, desc.kv_heads, desc.head_dim).rows_per_tile;
   uint64_t pairs = 0;
   for (int64_t row = 0; row < rows; row += step) {
