@@ -24,15 +24,20 @@ class AShape final : public Planner {
 
 }  // namespace
 
+void append_a_shape(int32_t init, int32_t local, std::vector<kernels::PlanSegment>& segments) {
+  if (init > 0) segments.push_back({.count = init, .offset_begin = local});
+  segments.push_back({.count = kernels::kNoBound, .offset_end = local});
+}
+
 RowRange plan_a_shape(int32_t init, int32_t local, const PlanSite& site, int64_t last,
                       PlanBuffer& plan) {
   const int64_t first = std::max<int64_t>(0, int64_t{init} + local - site.query_offset);
   if (first >= last) return {};
   plan.clear();
   plan.row_tile = 128;
-  plan.segments.push_back({.count = init, .offset_begin = local});
-  plan.segments.push_back({.count = kernels::kNoBound, .offset_end = local});
-  plan.heads.assign(static_cast<size_t>(site.q_heads), {.first = 0, .count = 2});
+  append_a_shape(init, local, plan.segments);
+  plan.heads.assign(static_cast<size_t>(site.q_heads),
+                    {.first = 0, .count = static_cast<int32_t>(plan.segments.size())});
   return {first, last};
 }
 

@@ -9,6 +9,9 @@ namespace kvasir::prefill {
 
 std::shared_ptr<const Planner> make_a_shape(const MethodChoice& choice);
 
+// Its segments.
+void append_a_shape(int32_t init, int32_t local, std::vector<kernels::PlanSegment>& segments);
+
 // The plan of it for those of the site's rows up to `last` that do not see everything, one program
 // for all heads. Which rows these are depends on their positions alone, not on the chunk they are
 // in: so each row's result does not either.

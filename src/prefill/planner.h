@@ -41,6 +41,11 @@ struct PlanBuffer {
   std::vector<uint32_t> block_bits;
 
   void clear();
+  // Ends the program of the next head: the segments from `first` on.
+  void end_head(size_t first) {
+    heads.push_back({.first = static_cast<int32_t>(first),
+                     .count = static_cast<int32_t>(segments.size() - first)});
+  }
   kernels::AttentionPlan view() const;  // until the buffer changes
 };
 

@@ -14,7 +14,7 @@ using kernels::AttentionProblem;
 
 // Largest difference of an output from masked attention.
 double largest_error(const AttentionProblem& problem, const kernels::AttentionResult& result,
-                     const PlanArrays& plan, const Chunk& chunk) {
+                     const PlanBuffer& plan, const Chunk& chunk) {
   const kernels::AttentionShape& shape = problem.shape();
   const int64_t dim = shape.head_dim;
   const auto* q = reinterpret_cast<const float*>(problem.q());
@@ -67,8 +67,7 @@ TEST(MinferenceAttention, KernelsAttendToWhatThePlanHolds) {
                                      DType::kF32);
       ThreadPool pool(2);
       Workspace workspace;
-      PlanArrays plan;
-      auto output = plan.output();
+      PlanBuffer plan;
       Options options{.index = index, .densest = 1};
       options.blocks.blocks = 5;
       plan_layer({.pool = pool}, options, config,
@@ -83,7 +82,7 @@ TEST(MinferenceAttention, KernelsAttendToWhatThePlanHolds) {
                             .kv_heads = 2,
                             .head_dim = 64},
                   .page_table = problem.table(0).data()},
-                 workspace, output);
+                 workspace, plan);
       const kernels::AttentionPlan view{.row_tile = row_tile,
                                         .heads = plan.heads,
                                         .segments = plan.segments,

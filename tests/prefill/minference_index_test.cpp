@@ -90,7 +90,7 @@ Merged published_merge(const std::vector<int32_t>& columns, const std::vector<in
   return merged;
 }
 
-int64_t pairs_in_tiles(const PlanArrays& plan, const kernels::HeadProgram& program,
+int64_t pairs_in_tiles(const PlanBuffer& plan, const kernels::HeadProgram& program,
                        const Chunk& chunk) {
   // The last row of a tile sees all that the tile computes.
   const Held held(plan, program, chunk);
@@ -107,10 +107,9 @@ TEST(MinferenceIndex, RelativeCoversEachPairOnceInThreeThousandRandomCases) {
     SCOPED_TRACE(testing::Message() << "seed " << seed);
     std::mt19937 random(seed);
     const Case problem = random_case(random, seed % 2 ? 64 : 128);
-    PlanArrays plan;
-    auto output = plan.output();
-    const ProgramSize size = append_relative_index(problem.selection, problem.chunk, output);
-    output.end_head(0);
+    PlanBuffer plan;
+    const ProgramSize size = append_relative_index(problem.selection, problem.chunk, plan);
+    plan.end_head(0);
     const Held held(plan, plan.heads[0], problem.chunk);
     ASSERT_LE(held.most(), 1);
     expect_cover(problem, held);
@@ -136,10 +135,9 @@ TEST(MinferenceIndex, RelativeHoldsNothingBesideItsSquaresAndColumns) {
     std::mt19937 random(seed);
     const Case problem = random_case(random, 64);
     const Chunk& chunk = problem.chunk;
-    PlanArrays plan;
-    auto output = plan.output();
-    append_relative_index(problem.selection, chunk, output);
-    output.end_head(0);
+    PlanBuffer plan;
+    append_relative_index(problem.selection, chunk, plan);
+    plan.end_head(0);
     const Held held(plan, plan.heads[0], chunk);
     const std::set<int32_t> columns(problem.selection.columns.begin(),
                                     problem.selection.columns.end());
@@ -166,10 +164,9 @@ TEST(MinferenceIndex, ReferenceEqualsThePublishedMergeInThreeThousandRandomCases
       offsets.erase(offsets.begin());
       if (!offsets.empty()) offsets.insert(offsets.begin(), offsets[0]);
     }
-    PlanArrays plan;
-    auto output = plan.output();
-    const ProgramSize size = append_reference_index(problem.selection, problem.chunk, output);
-    output.end_head(0);
+    PlanBuffer plan;
+    const ProgramSize size = append_reference_index(problem.selection, problem.chunk, plan);
+    plan.end_head(0);
     const Held held(plan, plan.heads[0], problem.chunk);
     ASSERT_LE(held.most(), 1);
     if (is_cover) expect_cover(problem, held);
@@ -205,11 +202,10 @@ TEST(MinferenceIndex, EverythingChosenIsDense) {
   Selection all;
   for (int32_t i = 0; i < chunk.length(); ++i) all.offsets.push_back(i);
   for (const bool is_relative : {true, false}) {
-    PlanArrays plan;
-    auto output = plan.output();
-    const ProgramSize size = is_relative ? append_relative_index(all, chunk, output)
-                                         : append_reference_index(all, chunk, output);
-    output.end_head(0);
+    PlanBuffer plan;
+    const ProgramSize size = is_relative ? append_relative_index(all, chunk, plan)
+                                         : append_reference_index(all, chunk, plan);
+    plan.end_head(0);
     EXPECT_EQ(size.pairs, size.dense_pairs);
     const Held held(plan, plan.heads[0], chunk);
     for (int64_t row = 0; row < chunk.rows; ++row)
@@ -230,9 +226,8 @@ TEST(MinferenceIndex, MemoryDoesNotGrowWithTheChunk) {
   Selection selection;
   for (int32_t i = 0; i < 1000; ++i) selection.columns.push_back(i * 900);
   for (int32_t i = 0; i < 6096; ++i) selection.offsets.push_back(i * 160);
-  PlanArrays plan;
-  auto output = plan.output();
-  append_relative_index(selection, {.query_offset = 967232, .rows = 32768}, output);
+  PlanBuffer plan;
+  append_relative_index(selection, {.query_offset = 967232, .rows = 32768}, plan);
   const size_t bytes =
       plan.segments.size() * sizeof(kernels::PlanSegment) + plan.columns.size() * sizeof(int32_t);
   EXPECT_LE(bytes, 6096 * sizeof(kernels::PlanSegment) + 1000 * sizeof(int32_t) + 64);

@@ -38,10 +38,9 @@ struct Layer {
                           position % 64) *
                              head_dim;
   }
-  Report plan(const HeadConfig& config, const Options& options, PlanArrays& plan, int threads = 1) {
+  Report plan(const HeadConfig& config, const Options& options, PlanBuffer& plan, int threads = 1) {
     ThreadPool workers(threads);
     Workspace workspace;
-    auto output = plan.output();
     return plan_layer({.pool = workers}, options, config,
                       {.layer = 0,
                        .chunk = chunk,
@@ -55,7 +54,7 @@ struct Layer {
                                  .kv_heads = kv_heads,
                                  .head_dim = head_dim},
                        .page_table = table.data()},
-                      workspace, output);
+                      workspace, plan);
   }
 
   Chunk chunk;
@@ -87,7 +86,7 @@ TEST(MinferenceBlockSparse, KeepsTheBestBlocksOfEachTile) {
     options.blocks = {.blocks = 1 + static_cast<int64_t>(random() % 6),
                       .force_diagonal = seed % 4 < 2,
                       .force_sink = seed % 8 < 4};
-    PlanArrays plan;
+    PlanBuffer plan;
     layer.plan(every_head(4, kBlockSparseHead), options, plan);
     for (int head = 0; head < 4; ++head) {
       const Held held(plan, plan.heads[static_cast<size_t>(head)], chunk);
@@ -133,7 +132,7 @@ TEST(MinferenceBlockSparse, EqualBlocksAreTakenFromTheFirst) {
     std::fill_n(layer.key(position, 0), 8, position / 64 == 3 ? 2.0f : 1.0f);
   Options options;
   options.blocks = {.blocks = 2, .force_diagonal = false, .force_sink = false};
-  PlanArrays plan;
+  PlanBuffer plan;
   layer.plan(every_head(1, kBlockSparseHead), options, plan);
   EXPECT_EQ(plan.block_bits, (std::vector<uint32_t>{0b1, 0b11, 0b11, 0b1001, 0b1001}));
 }
@@ -143,7 +142,7 @@ TEST(MinferenceLayer, AShapeIsFirstAndLastPositions) {
   Layer layer(chunk, 1, 1, 8, 2);
   for (const auto& [init, local] : {std::pair{10, 20}, std::pair{0, 7}, std::pair{5, 1000},
                                     std::pair{500, 3}, std::pair{4, 0}}) {
-    PlanArrays plan;
+    PlanBuffer plan;
     const Report report =
         layer.plan(every_head(1, {HeadPatternKind::kAShape, init, local, {}}), {}, plan);
     EXPECT_EQ(report.scored_pairs, 0u);
@@ -174,7 +173,7 @@ TEST(MinferenceLayer, FindsPlantedColumnsAndDiagonals) {
           layer.query(row, 1)[i] += layer.key(chunk.query_offset + row - offset, 1)[i];
   }
   for (const auto index : {IndexMode::kRelative, IndexMode::kReference}) {
-    PlanArrays plan;
+    PlanBuffer plan;
     const Report report = layer.plan(every_head(2, {HeadPatternKind::kVerticalSlash, 35, 104, {}}),
                                      {.index = index, .densest = 1}, plan);
     EXPECT_EQ(report.dense_heads, 0);
@@ -206,7 +205,7 @@ TEST(MinferenceLayer, MissesWhatTheLastQueriesDoNotLookAt) {
   for (int i = 0; i < 64; ++i) layer.key(600, 0)[i] = 3;
   for (int64_t row = 0; row < chunk.rows; ++row)
     for (int i = 0; i < 64; ++i) layer.query(row, 0)[i] += row < 1400 ? 1.0f : -1.0f;
-  PlanArrays plan;
+  PlanBuffer plan;
   layer.plan(every_head(1, {HeadPatternKind::kVerticalSlash, 40, 100, {}}), {}, plan);
   EXPECT_FALSE(Held(plan, plan.heads[0], chunk).is_held(1200, 600));
 }
@@ -218,7 +217,7 @@ TEST(MinferenceLayer, BudgetsBeyondTheLengthAreDense) {
     Layer layer(chunk, 1, 1, 16, 5);
     for (const auto index : {IndexMode::kRelative, IndexMode::kReference})
       for (const double densest : {0.5, 1.0}) {
-        PlanArrays plan;
+        PlanBuffer plan;
         // No entry: the default budgets, which exceed every length here.
         const Report report = layer.plan({}, {.index = index, .densest = densest}, plan);
         EXPECT_EQ(report.dense_heads, densest < 1 ? 1 : 0);
@@ -241,11 +240,11 @@ TEST(MinferenceLayer, ThreadsAndHeadsBesideChangeNothing) {
                       {3, {HeadPatternKind::kAShape, 30, 100, {}}},
                       {4, {HeadPatternKind::kVerticalSlash, 60, 100, {}}},
                       {5, {HeadPatternKind::kVerticalSlash, 50, 120, {}}}};
-  PlanArrays plan;
+  PlanBuffer plan;
   layer.plan(config, {}, plan);
   ASSERT_EQ(plan.heads.size(), 6u);
   for (const int threads : {2, 3}) {
-    PlanArrays again;
+    PlanBuffer again;
     layer.plan(config, {}, again, threads);
     for (size_t head = 0; head < 6; ++head)
       EXPECT_TRUE(Held(again, again.heads[head], chunk) == Held(plan, plan.heads[head], chunk));
@@ -254,7 +253,7 @@ TEST(MinferenceLayer, ThreadsAndHeadsBesideChangeNothing) {
   // Head 5 alone among heads of another pattern.
   for (int head = 0; head < 5; ++head)
     config.layers[0][head] = {HeadPatternKind::kAShape, 1, 1, {}};
-  PlanArrays alone;
+  PlanBuffer alone;
   layer.plan(config, {}, alone);
   EXPECT_TRUE(Held(alone, alone.heads[5], chunk) == Held(plan, plan.heads[5], chunk));
   EXPECT_FALSE(Held(alone, alone.heads[0], chunk) == Held(plan, plan.heads[0], chunk));

@@ -4,25 +4,15 @@
 #include <algorithm>
 #include <vector>
 
-#include "prefill/minference/plan_output.h"
+#include "prefill/minference/chunk.h"
+#include "prefill/planner.h"
 
 namespace kvasir::prefill::minference {
-
-struct PlanArrays {
-  std::vector<kernels::HeadProgram> heads;
-  std::vector<kernels::PlanSegment> segments;
-  std::vector<int32_t> columns;
-  std::vector<uint32_t> block_bits;
-
-  PlanOutput output() {
-    return {.heads = heads, .segments = segments, .columns = columns, .block_bits = block_bits};
-  }
-};
 
 // How often each (query, key) is held: [rows][length], causality applied.
 class Held {
  public:
-  Held(const PlanArrays& plan, const kernels::HeadProgram& program, const Chunk& chunk)
+  Held(const PlanBuffer& plan, const kernels::HeadProgram& program, const Chunk& chunk)
       : chunk_(chunk), times_(static_cast<size_t>(chunk.rows * chunk.length())) {
     for (int64_t row = 0; row < chunk.rows; ++row)
       for (int32_t i = 0; i < program.count; ++i)
@@ -42,7 +32,7 @@ class Held {
   bool operator==(const Held& other) const { return times_ == other.times_; }
 
  private:
-  void hold(const PlanArrays& plan, const kernels::HeadProgram& program,
+  void hold(const PlanBuffer& plan, const kernels::HeadProgram& program,
             const kernels::PlanSegment& segment, int64_t row) {
     const int64_t tile = row / chunk_.row_tile, position = chunk_.tile_position(tile);
     if (tile < segment.tile_begin || tile >= segment.tile_end) return;
@@ -77,7 +67,7 @@ class Held {
     }
   }
 
-  static bool in_relative_run(const PlanArrays& plan, const kernels::HeadProgram& program,
+  static bool in_relative_run(const PlanBuffer& plan, const kernels::HeadProgram& program,
                               int64_t relative) {
     for (int32_t i = 0; i < program.count; ++i) {
       const auto& run = plan.segments[static_cast<size_t>(program.first + i)];

@@ -60,7 +60,7 @@ void tile_means(DType dtype, const void* q, int64_t q_row_stride, int head_dim, 
 
 void append_block_sparse(std::span<const float> tile_means, std::span<const float> block_means,
                          int head_dim, const Chunk& chunk, const BlockSparseOptions& options,
-                         PlanOutput& output) {
+                         PlanBuffer& output) {
   const int64_t all_blocks = (chunk.length() + kBlockKeys - 1) / kBlockKeys;
   const int64_t words = (all_blocks + 31) / 32;
   const size_t first_word = output.block_bits.size();

@@ -10,7 +10,8 @@
 #include <vector>
 
 #include "kernels/page.h"
-#include "prefill/minference/plan_output.h"
+#include "prefill/minference/chunk.h"
+#include "prefill/planner.h"
 
 namespace kvasir::prefill::minference {
 
@@ -37,6 +38,6 @@ void tile_means(DType dtype, const void* q, int64_t q_row_stride, int head_dim, 
 // sees compete; equal products go to the lower block.
 void append_block_sparse(std::span<const float> tile_means, std::span<const float> block_means,
                          int head_dim, const Chunk& chunk, const BlockSparseOptions& options,
-                         PlanOutput& output);
+                         PlanBuffer& output);
 
 }  // namespace kvasir::prefill::minference

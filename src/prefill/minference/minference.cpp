@@ -4,6 +4,7 @@
 
 #include "base/check.h"
 #include "kernels/vertical_slash/vertical_slash.h"
+#include "prefill/a_shape.h"
 
 namespace kvasir::prefill::minference {
 namespace {
@@ -30,7 +31,7 @@ class Group {
       if (pattern(head).kind == HeadPatternKind::kVerticalSlash) estimated_.push_back(head);
   }
 
-  void plan(Report& report, PlanOutput& output) {
+  void plan(Report& report, PlanBuffer& output) {
     if (!estimated_.empty()) select(report);
     size_t next = 0;
     for (int head = kv_head_ * size_; head < (kv_head_ + 1) * size_; ++head) {
@@ -40,7 +41,8 @@ class Group {
           append_index(workspace_.selections[next++], report, output);
           break;
         case HeadPatternKind::kAShape:
-          append_a_shape(pattern(head), output);
+          // No window at all would leave rows without keys.
+          append_a_shape(pattern(head).first, std::max(1, pattern(head).second), output.segments);
           break;
         case HeadPatternKind::kBlockSparse:
           append_blocks(head, report, output);
@@ -89,7 +91,7 @@ class Group {
         2 * heads * length * std::min(queries_.chunk.rows, kernels::kEstimateQueries));
   }
 
-  void append_index(const Selection& selection, Report& report, PlanOutput& output) {
+  void append_index(const Selection& selection, Report& report, PlanBuffer& output) {
     const size_t segments = output.segments.size(), columns = output.columns.size();
     const ProgramSize size = options_.index == IndexMode::kRelative
                                  ? append_relative_index(selection, queries_.chunk, output)
@@ -104,15 +106,7 @@ class Group {
     ++report.dense_heads;
   }
 
-  // (c < init and r - c >= local) or r - c < local. No window at all would leave rows without keys.
-  void append_a_shape(const HeadPattern& pattern, PlanOutput& output) const {
-    const int32_t local = std::max(1, pattern.second);
-    if (pattern.first > 0)
-      output.segments.push_back({.count = pattern.first, .offset_begin = local});
-    output.segments.push_back({.count = kernels::kNoBound, .offset_end = local});
-  }
-
-  void append_blocks(int head, Report& report, PlanOutput& output) {
+  void append_blocks(int head, Report& report, PlanBuffer& output) {
     const auto& [layer, chunk, q, q_row_stride, q_heads, scale, pages, page_table] = queries_;
     if (workspace_.block_means.empty())
       block_means(pages, page_table, kv_head_, chunk.length(), workspace_.block_means);
@@ -147,7 +141,7 @@ std::byte* Workspace::bytes(size_t size) {
 
 Report plan_layer(const kernels::CpuContext& context, const Options& options,
                   const formats::HeadConfig& config, const LayerQueries& queries,
-                  Workspace& workspace, PlanOutput& output) {
+                  Workspace& workspace, PlanBuffer& output) {
   KVASIR_CHECK(queries.pages.kv_heads > 0 && queries.q_heads % queries.pages.kv_heads == 0,
                "query heads are whole groups");
   Report report;

@@ -10,8 +10,9 @@
 #include "kernels/context.h"
 #include "kernels/page.h"
 #include "prefill/minference/block_sparse.h"
-#include "prefill/minference/plan_output.h"
+#include "prefill/minference/chunk.h"
 #include "prefill/minference/vertical_slash_index.h"
+#include "prefill/planner.h"
 
 namespace kvasir::prefill::minference {
 
@@ -62,6 +63,6 @@ class Workspace {
 // Where context is cancelled the output is unspecified, yet a well-formed plan.
 Report plan_layer(const kernels::CpuContext& context, const Options& options,
                   const formats::HeadConfig& config, const LayerQueries& queries,
-                  Workspace& workspace, PlanOutput& output);
+                  Workspace& workspace, PlanBuffer& output);
 
 }  // namespace kvasir::prefill::minference

@@ -59,7 +59,7 @@ std::vector<RelativeRun> relative_runs(std::span<const int32_t> offsets, int32_t
 }
 
 ProgramSize append_relative_index(const Selection& selection, const Chunk& chunk,
-                                  PlanOutput& output) {
+                                  PlanBuffer& output) {
   KVASIR_CHECK(!selection.offsets.empty() && selection.offsets.front() == 0,
                "a row without its own key may be empty");
   const auto runs = relative_runs(selection.offsets, chunk.row_tile);
@@ -95,7 +95,7 @@ ProgramSize append_relative_index(const Selection& selection, const Chunk& chunk
 }
 
 ProgramSize append_reference_index(const Selection& selection, const Chunk& chunk,
-                                   PlanOutput& output) {
+                                   PlanBuffer& output) {
   KVASIR_CHECK(chunk.row_tile == kSquare, "the released code has tiles of 64 queries");
   ProgramSize size;
   for (int64_t tile = 0; tile < chunk.tiles(); ++tile) {

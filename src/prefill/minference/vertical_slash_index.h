@@ -12,8 +12,9 @@
 #include <span>
 #include <vector>
 
-#include "prefill/minference/plan_output.h"
+#include "prefill/minference/chunk.h"
 #include "prefill/minference/select.h"
+#include "prefill/planner.h"
 
 namespace kvasir::prefill::minference {
 
@@ -37,13 +38,13 @@ struct ProgramSize {
 // Appends the canonical index's segments. Memory: one segment per run, at most as many as offsets,
 // and one integer per column, whatever the length of the chunk.
 ProgramSize append_relative_index(const Selection& selection, const Chunk& chunk,
-                                  PlanOutput& output);
+                                  PlanBuffer& output);
 
 // Appends the index of the released code, for parity: for each tile of 64 queries a merge of the
 // squares that its diagonals touch, which grow by whole squares, and the columns between them.
 // chunk.row_tile is 64. Offsets may repeat and lack 0: a tile without any has no keys. Memory: up
 // to all columns and offsets for every tile.
 ProgramSize append_reference_index(const Selection& selection, const Chunk& chunk,
-                                   PlanOutput& output);
+                                   PlanBuffer& output);
 
 }  // namespace kvasir::prefill::minference

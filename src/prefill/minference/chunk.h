@@ -1,10 +1,7 @@
 #pragma once
-// Where the planning of a chunk writes its programs.
+// The queries that a plan is made for.
 
 #include <cstdint>
-#include <vector>
-
-#include "kernels/paged_attention/attention_plan.h"
 
 namespace kvasir::prefill::minference {
 
@@ -19,20 +16,6 @@ struct Chunk {
   int64_t tile_position(int64_t tile) const { return query_offset + tile * row_tile; }
   int64_t tile_end(int64_t tile) const {
     return tile + 1 < tiles() ? tile_position(tile + 1) : length();
-  }
-};
-
-// Arrays of an attention plan that grow head by head; they belong to the caller.
-struct PlanOutput {
-  std::vector<kernels::HeadProgram>& heads;
-  std::vector<kernels::PlanSegment>& segments;
-  std::vector<int32_t>& columns;
-  std::vector<uint32_t>& block_bits;
-
-  // Ends the program of the next head: the segments from `first` on.
-  void end_head(size_t first) {
-    heads.push_back({.first = static_cast<int32_t>(first),
-                     .count = static_cast<int32_t>(segments.size() - first)});
   }
 };
 
