@@ -5,7 +5,7 @@
 
 #include "base/file.h"
 #include "formats/config_reader.h"
-#include "formats/json_reason.h"
+#include "formats/json_text.h"
 
 namespace kvasir::formats {
 namespace {
@@ -115,26 +115,6 @@ DualChunkAttention read_dual_chunk(const json& object, const std::string& origin
   return dual;
 }
 
-// Runs `read` on the parsed text; what is thrown becomes the Result's error.
-template <class Value, class Read>
-Result<Value> parse(std::string_view text, std::string_view origin, Read read) {
-  int nesting = 0;
-  for (const char letter : text) {  // a bound on depth, before any parser recurses
-    nesting += letter == '{' || letter == '[' ? 1 : letter == '}' || letter == ']' ? -1 : 0;
-    if (nesting > 256)
-      return Error(ErrorCode::kMalformed, "expected JSON, found nesting deeper than 256",
-                   std::string(origin));
-  }
-  try {
-    return Value(read(json::parse(text), std::string(origin)));
-  } catch (const Error& error) {
-    return error;
-  } catch (const json::exception& error) {
-    return Error(ErrorCode::kMalformed, "expected JSON, found none: " + json_reason(error.what()),
-                 std::string(origin));
-  }
-}
-
 }  // namespace
 
 HeadPattern HeadConfig::at(int32_t layer, int32_t q_head) const {
@@ -152,9 +132,9 @@ int64_t HeadConfig::missing(const HeadCounts& counts) const {
 
 Result<HeadConfig> parse_head_config(std::string_view text, std::string_view origin,
                                      const HeadCounts& counts) {
-  return parse<HeadConfig>(text, origin, [&](const json& list, const std::string& from) {
-    return read_heads(list, from, counts);
-  });
+  return read_json<HeadConfig>(
+      text, origin, "JSON",
+      [&](const json& list, const std::string& from) { return read_heads(list, from, counts); });
 }
 
 std::string write_head_config(const HeadConfig& config) {
@@ -179,16 +159,17 @@ Result<std::optional<DualChunkAttention>> parse_dual_chunk_attention(std::string
                                                                      std::string_view origin,
                                                                      const HeadCounts& counts) {
   using Found = std::optional<DualChunkAttention>;
-  return parse<Found>(config_json, origin, [&](const json& config, const std::string& from) {
-    if (!config.is_object())
-      throw Error(ErrorCode::kMalformed,
-                  std::string("expected a JSON object, found ") + config.type_name(), from);
-    const ConfigReader reader(config, from);
-    if (!reader.has(kDualChunk)) return Found();
-    const json& object = reader.at(kDualChunk);
-    if (!object.is_object()) reader.fail(kDualChunk, "an object", object.dump());
-    return Found(read_dual_chunk(object, from + ": " + kDualChunk, counts));
-  });
+  return read_json<Found>(
+      config_json, origin, "JSON", [&](const json& config, const std::string& from) {
+        if (!config.is_object())
+          throw Error(ErrorCode::kMalformed,
+                      std::string("expected a JSON object, found ") + config.type_name(), from);
+        const ConfigReader reader(config, from);
+        if (!reader.has(kDualChunk)) return Found();
+        const json& object = reader.at(kDualChunk);
+        if (!object.is_object()) reader.fail(kDualChunk, "an object", object.dump());
+        return Found(read_dual_chunk(object, from + ": " + kDualChunk, counts));
+      });
 }
 
 Result<std::optional<HeadConfig>> find_head_config(const std::filesystem::path& folder,

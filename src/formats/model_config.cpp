@@ -2,7 +2,7 @@
 
 #include "base/file.h"
 #include "formats/config_reader.h"
-#include "formats/json_reason.h"
+#include "formats/json_text.h"
 
 namespace kvasir::formats {
 namespace {
@@ -226,27 +226,13 @@ GenerationConfig read_generation(const json& object, const std::string& origin) 
 template <class Config>
 Result<Config> parse(std::string_view text, std::string_view origin,
                      Config (*read)(const json&, const std::string&)) {
-  int nesting = 0;
-  for (const char letter : text) {  // a bound on depth, before any parser recurses
-    nesting += letter == '{' || letter == '[' ? 1 : letter == '}' || letter == ']' ? -1 : 0;
-    if (nesting > 256)
-      return Error(ErrorCode::kMalformed, "expected a JSON object, found nesting deeper than 256",
-                   std::string(origin));
-  }
-  try {
-    const json object = json::parse(text);
-    if (!object.is_object())
-      return Error(ErrorCode::kMalformed,
-                   std::string("expected a JSON object, found ") + object.type_name(),
-                   std::string(origin));
-    return read(object, std::string(origin));
-  } catch (const Error& error) {
-    return error;
-  } catch (const json::exception& error) {
-    return Error(ErrorCode::kMalformed,
-                 "expected a JSON object, found none: " + json_reason(error.what()),
-                 std::string(origin));
-  }
+  return read_json<Config>(
+      text, origin, "a JSON object", [read](const json& object, const std::string& place) {
+        if (!object.is_object())
+          throw Error(ErrorCode::kMalformed,
+                      std::string("expected a JSON object, found ") + object.type_name(), place);
+        return read(object, place);
+      });
 }
 
 }  // namespace
