@@ -19,20 +19,6 @@
 namespace kvasir::bench {
 namespace {
 
-std::vector<int64_t> lengths_or(const BenchOptions& options, std::vector<int64_t> fallback) {
-  return options.lengths.empty() ? fallback : options.lengths;
-}
-
-formats::ModelConfig model_config(const BenchOptions& options) {
-  return options.shape.empty() ? formats::load_model_config(options.model).value()
-                               : named_shape(options.shape);
-}
-
-std::shared_ptr<models::WeightSource> model_source(const BenchOptions& options) {
-  if (!options.shape.empty()) return nullptr;
-  return std::make_shared<models::FileWeights>(formats::WeightFiles::open(options.model).value());
-}
-
 std::string model_label(const BenchOptions& options) {
   return options.shape.empty() ? options.model.filename().string() : options.shape + " (random)";
 }

@@ -18,10 +18,6 @@ namespace {
 
 using Lengths = std::vector<int64_t>;
 
-Lengths lengths_or(const BenchOptions& options, Lengths fallback) {
-  return options.lengths.empty() ? std::move(fallback) : options.lengths;
-}
-
 // What the measurements of one run share.
 struct Gpu {
   const BenchOptions& options;
@@ -81,16 +77,6 @@ void decode_attention(const Gpu& gpu, double copy) {
          timing,
          {{"GB/s", rate / 1e9}, {"copy GB/s", copy / 1e9}, {"of copy", rate / copy}}});
   }
-}
-
-formats::ModelConfig model_config(const BenchOptions& options) {
-  return options.shape.empty() ? formats::load_model_config(options.model).value()
-                               : named_shape(options.shape);
-}
-
-std::shared_ptr<models::WeightSource> model_source(const BenchOptions& options) {
-  if (!options.shape.empty()) return nullptr;
-  return std::make_shared<models::FileWeights>(formats::WeightFiles::open(options.model).value());
 }
 
 void decode(const Gpu& gpu) {

@@ -59,6 +59,20 @@ formats::ModelConfig named_shape(const std::string& name) {
   return config;
 }
 
+std::vector<int64_t> lengths_or(const BenchOptions& options, std::vector<int64_t> fallback) {
+  return options.lengths.empty() ? fallback : options.lengths;
+}
+
+formats::ModelConfig model_config(const BenchOptions& options) {
+  return options.shape.empty() ? formats::load_model_config(options.model).value()
+                               : named_shape(options.shape);
+}
+
+std::shared_ptr<models::WeightSource> model_source(const BenchOptions& options) {
+  if (!options.shape.empty()) return nullptr;
+  return std::make_shared<models::FileWeights>(formats::WeightFiles::open(options.model).value());
+}
+
 ModelBench::ModelBench(ThreadPool& pool, const formats::ModelConfig& config,
                        const std::optional<cuda::Device>& gpu,
                        std::shared_ptr<models::WeightSource> source, int64_t max_length,

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "base/thread_pool.h"
+#include "bench/bench.h"
 #include "engine/backend.h"
 #include "kv/kv_manager.h"
 
@@ -17,6 +18,12 @@ namespace kvasir::bench {
 // 8B (32 layers, hidden 4,096, 32 and 8 heads of 128, feed-forward 14,336, not tied). Throws
 // kInvalidArgument.
 formats::ModelConfig named_shape(const std::string& name);
+
+// What the options ask for: lengths or else `fallback`; the model's or the named shape's
+// configuration; the model's weights, null for a shape.
+std::vector<int64_t> lengths_or(const BenchOptions& options, std::vector<int64_t> fallback);
+formats::ModelConfig model_config(const BenchOptions& options);
+std::shared_ptr<models::WeightSource> model_source(const BenchOptions& options);
 
 class ModelBench {
  public:
