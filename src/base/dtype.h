@@ -4,6 +4,7 @@
 #include <bit>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <string_view>
 
 namespace kvasir {
@@ -53,6 +54,18 @@ inline float f16_to_f32(f16_t value) {
     return std::bit_cast<float>(sign | ((exponent + 112) << 23) | (mantissa << 13));
   const float magnitude = static_cast<float>(mantissa) * 0x1p-24f;
   return sign ? -magnitude : magnitude;
+}
+
+// Element `i` of an array, at any alignment.
+inline float read_f32(const std::byte* data, DType dtype, int64_t i) {
+  if (dtype == DType::kF32) {
+    float value;
+    std::memcpy(&value, data + 4 * i, 4);
+    return value;
+  }
+  uint16_t half;
+  std::memcpy(&half, data + 2 * i, 2);
+  return dtype == DType::kBF16 ? bf16_to_f32(half) : f16_to_f32(half);
 }
 
 }  // namespace kvasir

@@ -34,11 +34,7 @@ void read_row(const formats::TensorView& table, int64_t row, int64_t size, float
     std::memcpy(out, source, size * sizeof(float));
     return;
   }
-  for (int64_t i = 0; i < size; ++i) {
-    uint16_t half;
-    std::memcpy(&half, source + 2 * i, 2);
-    out[i] = dtype == DType::kBF16 ? bf16_to_f32(half) : f16_to_f32(half);
-  }
+  for (int64_t i = 0; i < size; ++i) out[i] = read_f32(source, dtype, i);
 }
 
 }  // namespace

@@ -16,11 +16,6 @@ using formats::TensorView;
 using kernels::PackedDesc;
 using kernels::WeightLayout;
 
-constexpr std::string_view kHeadHint =
-    "are hidden_size, num_attention_heads, num_key_value_heads and head_dim right?";
-constexpr std::string_view kMlpHint = "are hidden_size and intermediate_size right?";
-constexpr std::string_view kVocabHint = "are vocab_size and hidden_size right?";
-
 size_t aligned(size_t bytes) { return (bytes + 63) / 64 * 64; }
 
 // The packed shapes of a model: every linear in the order in which memory is handed out.
@@ -71,22 +66,7 @@ class Loader {
     const TensorView view = weights_.source->get(name, shape, hint).value();
     std::vector<float> values(size);
     const DType dtype = view.dtype.value();
-    for (int64_t i = 0; i < size; ++i) {
-      uint16_t half;
-      switch (dtype) {
-        case DType::kF32:
-          std::memcpy(&values[i], view.data.data() + i * 4, 4);
-          break;
-        case DType::kBF16:
-          std::memcpy(&half, view.data.data() + i * 2, 2);
-          values[i] = bf16_to_f32(half);
-          break;
-        case DType::kF16:
-          std::memcpy(&half, view.data.data() + i * 2, 2);
-          values[i] = f16_to_f32(half);
-          break;
-      }
-    }
+    for (int64_t i = 0; i < size; ++i) values[i] = read_f32(view.data.data(), dtype, i);
     weights_.source->drop(name);
     return values;
   }

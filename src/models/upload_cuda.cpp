@@ -19,24 +19,13 @@ constexpr int kMostWorkers = 8;
 // Source pages of so many bytes are in use at once.
 constexpr int64_t kPendingBytes = int64_t{4} << 30;
 
-float read(const std::byte* source, DType dtype, int64_t i) {
-  if (dtype == DType::kF32) {
-    float value;
-    std::memcpy(&value, source + 4 * i, 4);
-    return value;
-  }
-  uint16_t half;
-  std::memcpy(&half, source + 2 * i, 2);
-  return dtype == DType::kBF16 ? bf16_to_f32(half) : f16_to_f32(half);
-}
-
 void convert(const std::byte* source, DType from, std::byte* target, DType to, int64_t count) {
   if (from == to) {
     std::memcpy(target, source, static_cast<size_t>(count) * dtype_bytes(to));
     return;
   }
   for (int64_t i = 0; i < count; ++i) {
-    const float value = read(source, from, i);
+    const float value = read_f32(source, from, i);
     if (to == DType::kF32) {
       std::memcpy(target + 4 * i, &value, 4);
       continue;

@@ -14,6 +14,12 @@
 
 namespace kvasir::models {
 
+// Hints for get().
+inline constexpr std::string_view kHeadHint =
+    "are hidden_size, num_attention_heads, num_key_value_heads and head_dim right?";
+inline constexpr std::string_view kMlpHint = "are hidden_size and intermediate_size right?";
+inline constexpr std::string_view kVocabHint = "are vocab_size and hidden_size right?";
+
 class WeightSource {
  public:
   virtual ~WeightSource() = default;

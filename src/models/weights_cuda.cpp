@@ -15,11 +15,6 @@ namespace {
 using formats::ModelConfig;
 using formats::TensorView;
 
-constexpr std::string_view kHeadHint =
-    "are hidden_size, num_attention_heads, num_key_value_heads and head_dim right?";
-constexpr std::string_view kMlpHint = "are hidden_size and intermediate_size right?";
-constexpr std::string_view kVocabHint = "are vocab_size and hidden_size right?";
-
 // Places tensors one after the other in one piece of memory. Without an uploader it only counts.
 class Builder {
  public:

@@ -33,14 +33,7 @@ inline std::vector<float> normal_values(size_t count, uint32_t seed, float scale
 }
 
 inline float element(const std::byte* data, DType dtype, int64_t i) {
-  if (dtype == DType::kF32) {
-    float value;
-    std::memcpy(&value, data + i * 4, 4);
-    return value;
-  }
-  uint16_t half;
-  std::memcpy(&half, data + i * 2, 2);
-  return dtype == DType::kBF16 ? bf16_to_f32(half) : f16_to_f32(half);
+  return read_f32(data, dtype, i);
 }
 
 // `value` rounded to the type.

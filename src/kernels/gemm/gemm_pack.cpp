@@ -40,12 +40,6 @@ T read(const std::byte* p) {
   return value;
 }
 
-float read_f32(DType dtype, const std::byte* row, int64_t i) {
-  if (dtype == DType::kF32) return read<float>(row + i * 4);
-  const auto bits = read<uint16_t>(row + i * 2);
-  return dtype == DType::kBF16 ? bf16_to_f32(bits) : f16_to_f32(bits);
-}
-
 void check(const PackedDesc& desc, std::span<const WeightBlock> blocks) {
   const auto require = [](bool condition, const std::string& message) {
     if (!condition) throw Error(ErrorCode::kInvalidArgument, message, "pack_weight");
@@ -112,7 +106,7 @@ void pack(const PackedDesc& desc, std::span<const WeightBlock> blocks, int64_t p
   for (int i = 0; i < kPanelOutputs; ++i) {
     if (!rows[i].data) continue;
     float* row = wide.data() + i * desc.k;
-    for (int64_t j = 0; j < desc.k; ++j) row[j] = read_f32(rows[i].dtype, rows[i].data, j);
+    for (int64_t j = 0; j < desc.k; ++j) row[j] = read_f32(rows[i].data, rows[i].dtype, j);
     args.rows[i] = reinterpret_cast<const std::byte*>(row);
   }
   args.source = DType::kF32;
@@ -168,7 +162,7 @@ void pack_panel_ref(const PackPanel& args) {
     const std::byte* row = args.rows[j];
     std::byte* out = args.panel + j * kStepBytes;
     for (int64_t i = 0; i < args.k + (pairs ? args.k % 2 : 0); ++i) {
-      const float value = row && i < args.k ? read_f32(args.source, row, i) : 0.0f;
+      const float value = row && i < args.k ? read_f32(row, args.source, i) : 0.0f;
       if (!pairs) {
         std::memcpy(out + i * kPanelStepBytes, &value, sizeof(value));
         continue;
