@@ -42,6 +42,11 @@ struct alignas(16) Vector {
   T values[kSize];
 };
 
+// What PTX names shared memory by.
+__device__ __forceinline__ uint32_t shared_address(const void* pointer) {
+  return static_cast<uint32_t>(__cvta_generic_to_shared(pointer));
+}
+
 // Waits until what the kernels before this one on the stream have written can be read. Called
 // before the first read of anything that a kernel writes.
 __device__ __forceinline__ void wait_for_inputs() {

@@ -15,10 +15,10 @@
 // ascending order. It depends on k alone.
 
 #include <algorithm>
-#include <type_traits>
 
 #include "kernels/cuda_device.cuh"
 #include "kernels/gemm/skinny_gemm_cuda.h"
+#include "kernels/mma_sm80.cuh"
 
 namespace kvasir::kernels {
 namespace {
@@ -53,13 +53,6 @@ __device__ __forceinline__ void copy_piece(uint32_t to, const void* from, bool v
                "r"(valid ? 16 : 0)
                : "memory");
 }
-__device__ __forceinline__ void commit_copies() {
-  asm volatile("cp.async.commit_group;" ::: "memory");
-}
-template <int kPending>
-__device__ __forceinline__ void wait_for_copies() {
-  asm volatile("cp.async.wait_group %0;" ::"n"(kPending) : "memory");
-}
 __device__ __forceinline__ uint4 load_piece(uint32_t from) {
   uint4 piece;
   asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];"
@@ -67,24 +60,6 @@ __device__ __forceinline__ uint4 load_piece(uint32_t from) {
                : "r"(from)
                : "memory");
   return piece;
-}
-
-// sums[16 rows, 8 columns] += rows[16, 16 of k] * columns[16 of k, 8].
-template <class T>
-__device__ __forceinline__ void multiply(float (&sums)[4], uint32_t low0, uint32_t high0,
-                                         uint32_t low1, uint32_t high1, uint32_t x0, uint32_t x1) {
-  if constexpr (std::is_same_v<T, bfloat16>)
-    asm volatile(
-        "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 "
-        "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
-        : "+f"(sums[0]), "+f"(sums[1]), "+f"(sums[2]), "+f"(sums[3])
-        : "r"(low0), "r"(high0), "r"(low1), "r"(high1), "r"(x0), "r"(x1));
-  else
-    asm volatile(
-        "mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 "
-        "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
-        : "+f"(sums[0]), "+f"(sums[1]), "+f"(sums[2]), "+f"(sums[3])
-        : "r"(low0), "r"(high0), "r"(low1), "r"(high1), "r"(x0), "r"(x1));
 }
 
 // Consecutive outputs (columns of C).
@@ -187,10 +162,10 @@ __device__ __forceinline__ void multiply_stage(
     const uint4 high = load_piece(stage + (2 * i + 1) * kBytes);
 #pragma unroll
     for (int j = 0; j < TileShape::kColumnTiles; ++j)
-      multiply<T>(sums[i][j], low.x, high.x, low.y, high.y, x[j].x, x[j].y);
+      multiply_add<T>(sums[i][j], {low.x, high.x, low.y, high.y}, x[j].x, x[j].y);
 #pragma unroll
     for (int j = 0; j < TileShape::kColumnTiles; ++j)
-      multiply<T>(sums[i][j], low.z, high.z, low.w, high.w, x[j].z, x[j].w);
+      multiply_add<T>(sums[i][j], {low.z, high.z, low.w, high.w}, x[j].z, x[j].w);
   }
 }
 
@@ -247,7 +222,7 @@ __global__ void __launch_bounds__(kThreads) skinny_gemm(SkinnyGemmArgs args) {
   const auto in_row = [&](int step) { return first_k + step * kStep < k; };
   const Share<TileShape> share(args);
   const int total = steps * share.tiles;
-  const uint32_t ring = static_cast<uint32_t>(__cvta_generic_to_shared(shared)) + threadIdx.x * 16;
+  const uint32_t ring = shared_address(shared) + threadIdx.x * 16;
 
   // What is read lies `ahead` of what is multiplied.
   WeightReader<T, TileShape> weights;

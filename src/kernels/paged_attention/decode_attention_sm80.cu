@@ -128,11 +128,11 @@ class Reader {
       skip();
     }
     // Also an empty group counts, so that there are always as many as slots.
-    asm volatile("cp.async.commit_group;" ::: "memory");
+    commit_copies();
   }
   // Until the oldest copy is there.
   __device__ __forceinline__ void wait() {
-    asm volatile("cp.async.wait_group %0;" ::"n"(kSlots<kSteps> - 1) : "memory");
+    wait_for_copies<kSlots<kSteps> - 1>();
     __syncwarp();
   }
 
@@ -259,7 +259,7 @@ struct Exchange {
 
 // What a sum of weights relative to `maximum` is worth relative to `highest`; 0 without keys.
 __device__ __forceinline__ float rescale(float maximum, float highest) {
-  return maximum == -INFINITY ? 0 : exp2_of(maximum - highest);
+  return maximum == -INFINITY ? 0 : fast_exp2(maximum - highest);
 }
 
 template <class T>
@@ -269,8 +269,8 @@ __device__ __forceinline__ void write_result(const DecodeArgs& args, const Segme
   const float inverse = total.y > 0 ? 1 / total.y : 0;
   T* out = static_cast<T*>(attention.out) + segment.row * attention.out_row_stride +
            int64_t{segment.first_head + query} * attention.pages.head_dim + element;
-  *reinterpret_cast<uint2*>(out) = {pack<T>(sum.x * inverse, sum.y * inverse),
-                                    pack<T>(sum.z * inverse, sum.w * inverse)};
+  *reinterpret_cast<uint2*>(out) = {pack_pair<T>(sum.x * inverse, sum.y * inverse),
+                                    pack_pair<T>(sum.z * inverse, sum.w * inverse)};
   constexpr float kLogOf2 = 0.693147181f;
   if (element == 0 && attention.lse)
     attention.lse[int64_t{segment.row} * attention.q_heads + segment.first_head + query] =
@@ -317,12 +317,12 @@ __device__ __forceinline__ void merge(const DecodeArgs& args, const Segment& seg
       const float before = total.x;
 #pragma unroll
       for (int j = 0; j < kMergedAtOnce; ++j) total.x = fmaxf(total.x, totals[j].x);
-      const float shrink = exp2_of(before - total.x);
+      const float shrink = fast_exp2(before - total.x);
       total.y *= shrink;
       sum = {sum.x * shrink, sum.y * shrink, sum.z * shrink, sum.w * shrink};
 #pragma unroll
       for (int j = 0; j < kMergedAtOnce; ++j) {
-        const float factor = exp2_of(totals[j].x - total.x);
+        const float factor = fast_exp2(totals[j].x - total.x);
         total.y += totals[j].y * factor;
         sum.x += sums[j].x * factor;
         sum.y += sums[j].y * factor;

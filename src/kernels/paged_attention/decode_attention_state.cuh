@@ -7,9 +7,7 @@
 // a row at c ^ (key % 8), so that no eight rows of a chunk share a bank. head_dim is padded with
 // zeros to what is compiled.
 
-#include <type_traits>
-
-#include "kernels/cuda_device.cuh"
+#include "kernels/mma_sm80.cuh"
 
 namespace kvasir::kernels::decode {
 
@@ -17,57 +15,9 @@ constexpr int kWarpKeys = 16;                 // of a page
 constexpr int kSliceBytes = kWarpKeys * 128;  // 64 elements of a warp's keys
 constexpr unsigned kAllLanes = ~0u;
 
-__device__ __forceinline__ uint32_t shared_address(const void* pointer) {
-  return static_cast<uint32_t>(__cvta_generic_to_shared(pointer));
-}
-
-__device__ __forceinline__ void load_matrices(uint32_t (&a)[4], uint32_t address) {
-  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
-               : "=r"(a[0]), "=r"(a[1]), "=r"(a[2]), "=r"(a[3])
-               : "r"(address)
-               : "memory");
-}
-__device__ __forceinline__ void load_matrices_transposed(uint32_t (&a)[4], uint32_t address) {
-  asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
-               : "=r"(a[0]), "=r"(a[1]), "=r"(a[2]), "=r"(a[3])
-               : "r"(address)
-               : "memory");
-}
 __device__ __forceinline__ uint32_t transpose_matrix(uint32_t a) {
   uint32_t result;
   asm("movmatrix.sync.aligned.m8n8.trans.b16 %0, %1;" : "=r"(result) : "r"(a));
-  return result;
-}
-
-template <class T>
-__device__ __forceinline__ void multiply(float (&c)[4], const uint32_t (&a)[4],
-                                         const uint32_t (&b)[2]) {
-  if constexpr (std::is_same_v<T, bfloat16>)
-    asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
-        "{%8, %9}, {%0, %1, %2, %3};"
-        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
-  else
-    asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, "
-        "{%8, %9}, {%0, %1, %2, %3};"
-        : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
-}
-
-// low in the lower half.
-template <class T>
-__device__ __forceinline__ uint32_t pack(float low, float high) {
-  uint32_t result;
-  if constexpr (std::is_same_v<T, bfloat16>)
-    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(result) : "f"(high), "f"(low));
-  else
-    asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(result) : "f"(high), "f"(low));
-  return result;
-}
-
-__device__ __forceinline__ float exp2_of(float x) {
-  float result;
-  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(x));
   return result;
 }
 
@@ -157,11 +107,11 @@ struct State {
     for (int tile = 0; tile < kTiles; ++tile) {
       float weight[4];
 #pragma unroll
-      for (int i = 0; i < 4; ++i) weight[i] = exp2_of(scores[tile][i] - maximum[tile][i % 2]);
+      for (int i = 0; i < 4; ++i) weight[i] = fast_exp2(scores[tile][i] - maximum[tile][i % 2]);
       weights[tile][0] += weight[0] + weight[2];
       weights[tile][1] += weight[1] + weight[3];
-      weights_of[tile][0] = transpose_matrix(pack<T>(weight[0], weight[1]));
-      weights_of[tile][1] = transpose_matrix(pack<T>(weight[2], weight[3]));
+      weights_of[tile][0] = transpose_matrix(pack_pair<T>(weight[0], weight[1]));
+      weights_of[tile][1] = transpose_matrix(pack_pair<T>(weight[2], weight[3]));
     }
     // What lies behind the last key may be NaN, which a weight of 0 does not make 0.
     uint32_t kept[2];
@@ -174,11 +124,12 @@ struct State {
 #pragma unroll
     for (int step = 0; step < kSteps; ++step) {
       uint32_t a[4];
-      load_matrices_transposed(a, (values ^ (step % 4 * 32)) + step / 4 * kSliceBytes);
+      load_transposed(a, (values ^ (step % 4 * 32)) + step / 4 * kSliceBytes);
 #pragma unroll
       for (int i = 0; i < 4; ++i) a[i] &= kept[i / 2];
 #pragma unroll
-      for (int tile = 0; tile < kTiles; ++tile) multiply<T>(out[step][tile], a, weights_of[tile]);
+      for (int tile = 0; tile < kTiles; ++tile)
+        multiply_add<T>(out[step][tile], a, weights_of[tile][0], weights_of[tile][1]);
     }
   }
 
@@ -193,7 +144,8 @@ struct State {
       load_matrices(a, (keys ^ (step % 4 * 32)) + step / 4 * kSliceBytes);
 #pragma unroll
       for (int tile = 0; tile < kTiles; ++tile)
-        multiply<T>(halves[step % 2][tile], a, queries.at(step, tile));
+        multiply_add<T>(halves[step % 2][tile], a, queries.at(step, tile)[0],
+                        queries.at(step, tile)[1]);
     }
 #pragma unroll
     for (int tile = 0; tile < kTiles; ++tile)
@@ -221,7 +173,7 @@ struct State {
       float shrink[2];
 #pragma unroll
       for (int i = 0; i < 2; ++i) {
-        shrink[i] = exp2_of(maximum[tile][i] - raised[tile][i]);
+        shrink[i] = fast_exp2(maximum[tile][i] - raised[tile][i]);
         maximum[tile][i] = raised[tile][i];
         weights[tile][i] *= shrink[i];
       }

@@ -10,7 +10,7 @@
 #include <cmath>
 
 #include "kernels/cuda_device.cuh"
-#include "kernels/paged_attention/mma_sm80.cuh"
+#include "kernels/mma_sm80.cuh"
 #include "kernels/paged_attention/prefill_attention_table.h"
 
 namespace kvasir::kernels {
@@ -287,7 +287,7 @@ __device__ __forceinline__ void add_values(const Scores<C>& weights, WarpRows<T,
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
         const float* from = &weights[block][2 * step + i / 2][i % 2 * 2];
-        p[block][i] = pack<T>(from[0], from[1]);
+        p[block][i] = pack_pair<T>(from[0], from[1]);
       }
 #pragma unroll
     for (int pair = 0; pair < C::kHeadDim / 16; ++pair) {
@@ -320,7 +320,7 @@ __device__ __forceinline__ void write_rows(const CudaAttentionArgs& args, WarpRo
       std::byte* to = shared + at * C::kRowBytes + lane % 4 * 4;
 #pragma unroll
       for (int i = 0; i < C::kHeadDim / 8; ++i)
-        *reinterpret_cast<uint32_t*>(to + i * 16) = pack<T>(
+        *reinterpret_cast<uint32_t*>(to + i * 16) = pack_pair<T>(
             rows.sums[block][i][half * 2] * inverse, rows.sums[block][i][half * 2 + 1] * inverse);
       if (args.lse && lane % 4 == 0 && at < count)
         args.lse[(row + at) * args.q_heads + head] =

@@ -257,7 +257,7 @@ struct Kernel {
       for (int row = first; row < C::kRows; row += kStep) {
         const bool valid = query < item.tile.rows;
         const int64_t offset = valid ? query * params.q_row_stride + head * C::kHeadDim : 0;
-        copy_vector(panel + row * 128 + (vector % 8 ^ row % 8) * 16, q + offset, valid);
+        copy_async_or_zero(panel + row * 128 + (vector % 8 ^ row % 8) * 16, q + offset, valid);
         for (head += kStep; head >= pack; head -= pack) ++query;
       }
       wait_for_vectors();

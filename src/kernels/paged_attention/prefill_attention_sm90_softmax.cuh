@@ -12,25 +12,9 @@ namespace kvasir::kernels::sm90::prefill {
 
 inline constexpr unsigned kWholeWarp = 0xffffffffu;
 
-__device__ __forceinline__ float exp2_approximate(float x) {
-  float result;
-  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(x));
-  return result;
-}
-
 __device__ __forceinline__ float reciprocal(float x) {
   float result;
   asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(x));
-  return result;
-}
-
-template <class T>
-__device__ __forceinline__ uint32_t pack_pair(float low, float high) {
-  uint32_t result;
-  if constexpr (std::is_same_v<T, bfloat16>)
-    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(result) : "f"(high), "f"(low));
-  else
-    asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(result) : "f"(high), "f"(low));
   return result;
 }
 
@@ -70,11 +54,11 @@ struct SoftmaxRows {
       float total = 0;
 #pragma unroll
       for (int i = 2 * row; i < kCount; i += 4) {
-        scores[i] = exp2_approximate(fmaf(scores[i], scale_log2, -reference));
-        scores[i + 1] = exp2_approximate(fmaf(scores[i + 1], scale_log2, -reference));
+        scores[i] = fast_exp2(fmaf(scores[i], scale_log2, -reference));
+        scores[i + 1] = fast_exp2(fmaf(scores[i + 1], scale_log2, -reference));
         total += scores[i] + scores[i + 1];
       }
-      correction[row] = exp2_approximate(before - reference);
+      correction[row] = fast_exp2(before - reference);
       sum[row] = fmaf(sum[row], correction[row], total);
     }
   }

@@ -8,11 +8,9 @@
 
 #include <cstdint>
 
-namespace kvasir::kernels::sm90 {
+#include "kernels/mma_sm80.cuh"
 
-__device__ __forceinline__ uint32_t shared_address(const void* pointer) {
-  return static_cast<uint32_t>(__cvta_generic_to_shared(pointer));
-}
+namespace kvasir::kernels::sm90 {
 
 // A barrier completes a phase when `arrivals` threads have arrived and the bytes that were
 // announced have been copied. Whoever waits names the parity of the phase; the first phase has
@@ -75,12 +73,6 @@ __device__ __forceinline__ void copy_box(void* to, const CUtensorMap& map, Barri
       : "memory");
 }
 
-// 16 bytes by the thread itself, without passing through registers; zeros where !valid.
-__device__ __forceinline__ void copy_vector(uint32_t to, const void* from, bool valid) {
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from),
-               "r"(valid ? 16 : 0)
-               : "memory");
-}
 __device__ __forceinline__ void wait_for_vectors() {
   asm volatile("cp.async.wait_all;" ::: "memory");
 }

@@ -122,7 +122,7 @@ class Weights {
 
   // Weights below `least` are none.
   __device__ Weights(const double* table, float best, double temperature, double least = 0)
-      : table_(static_cast<uint32_t>(__cvta_generic_to_shared(table))),
+      : table_(shared_address(table)),
         best_(best),
         scale_(fmin(kStepsOfOne / temperature, DBL_MAX)),
         least_(least) {}

@@ -8,10 +8,6 @@
 
 namespace kvasir::kernels {
 
-__device__ __forceinline__ uint32_t shared_address(const void* pointer) {
-  return static_cast<uint32_t>(__cvta_generic_to_shared(pointer));
-}
-
 // 16 bytes.
 __device__ __forceinline__ void copy_async(uint32_t to, const void* from) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to), "l"(from) : "memory");
@@ -25,9 +21,11 @@ __device__ __forceinline__ void copy_async_or_zero(uint32_t to, const void* from
 __device__ __forceinline__ void commit_copies() {
   asm volatile("cp.async.commit_group;" ::: "memory");
 }
-// Of this thread; a barrier makes them visible to others.
+// Until at most kPending of this thread's groups are under way; a barrier makes the others visible
+// to other threads.
+template <int kPending = 0>
 __device__ __forceinline__ void wait_for_copies() {
-  asm volatile("cp.async.wait_group 0;" ::: "memory");
+  asm volatile("cp.async.wait_group %0;" ::"n"(kPending) : "memory");
 }
 
 // Four 8 x 8 matrices of 16-bit elements. Lane i names row i % 8 of matrix i / 8; it receives
@@ -45,39 +43,32 @@ __device__ __forceinline__ void load_transposed(uint32_t (&to)[4], uint32_t row)
                : "memory");
 }
 
-// sums [16 x 8] = addend + a [16 x 16] b [16 x 8].
-template <class T>
-__device__ __forceinline__ void multiply_add(float (&sums)[4], const uint32_t (&a)[4], uint32_t b0,
-                                             uint32_t b1, const float (&addend)[4]) {
-  if constexpr (std::is_same_v<T, bfloat16>)
-    asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 "
-        "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%10, %11, %12, %13};"
-        : "=f"(sums[0]), "=f"(sums[1]), "=f"(sums[2]), "=f"(sums[3])
-        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1), "f"(addend[0]),
-          "f"(addend[1]), "f"(addend[2]), "f"(addend[3]));
-  else
-    asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 "
-        "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%10, %11, %12, %13};"
-        : "=f"(sums[0]), "=f"(sums[1]), "=f"(sums[2]), "=f"(sums[3])
-        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1), "f"(addend[0]),
-          "f"(addend[1]), "f"(addend[2]), "f"(addend[3]));
-}
-
+// sums [16 x 8] += a [16 x 16] b [16 x 8].
 template <class T>
 __device__ __forceinline__ void multiply_add(float (&sums)[4], const uint32_t (&a)[4], uint32_t b0,
                                              uint32_t b1) {
-  multiply_add<T>(sums, a, b0, b1, sums);
+  if constexpr (std::is_same_v<T, bfloat16>)
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 "
+        "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+        : "+f"(sums[0]), "+f"(sums[1]), "+f"(sums[2]), "+f"(sums[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
+  else
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 "
+        "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+        : "+f"(sums[0]), "+f"(sums[1]), "+f"(sums[2]), "+f"(sums[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 template <class T>
 __device__ __forceinline__ void multiply(float (&product)[4], const uint32_t (&a)[4], uint32_t b0,
                                          uint32_t b1) {
-  constexpr float kZeros[4] = {};
-  multiply_add<T>(product, a, b0, b1, kZeros);
+#pragma unroll
+  for (float& each : product) each = 0;
+  multiply_add<T>(product, a, b0, b1);
 }
 
 // Two values side by side, the first in the lower half.
 template <class T>
-__device__ __forceinline__ uint32_t pack(float first, float second) {
+__device__ __forceinline__ uint32_t pack_pair(float first, float second) {
   uint32_t bits;
   if constexpr (std::is_same_v<T, bfloat16>)
     asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(bits) : "f"(second), "f"(first));
