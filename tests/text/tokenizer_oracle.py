@@ -142,12 +142,7 @@ def template(tokenizer, single="<s> $A </s>"):
 def make(pre=None, normalizer=None, decoder=None, vocab=3000, alphabet=None, post=None, **model):
     """Trained on text of which the tests hold other parts."""
     tokenizer = Tokenizer(models.BPE(**model))
-    if pre is not None:
-        tokenizer.pre_tokenizer = pre
-    if normalizer is not None:
-        tokenizer.normalizer = normalizer
-    if decoder is not None:
-        tokenizer.decoder = decoder
+    tokenizer_oracle_models.assemble(tokenizer, pre, normalizer, decoder)
     specials = ["<unk>", "<s>", "</s>"]
     if model.get("byte_fallback"):
         specials += [f"<0x{byte:02X}>" for byte in range(256)]

@@ -79,8 +79,8 @@ def vocabulary(tokenizer):
     return [tuple(entry) for entry in json.loads(tokenizer.to_str())["model"]["vocab"]]
 
 
-def unigram(vocab, pre=None, normalizer=None, decoder=None, post=None, byte_fallback=False, unk_id=0):
-    tokenizer = Tokenizer(models.Unigram(vocab, unk_id, byte_fallback))
+def assemble(tokenizer, pre, normalizer, decoder, post=None):
+    """Gives the tokenizer the parts that are not None."""
     if pre is not None:
         tokenizer.pre_tokenizer = pre
     if normalizer is not None:
@@ -90,6 +90,11 @@ def unigram(vocab, pre=None, normalizer=None, decoder=None, post=None, byte_fall
     if post is not None:
         tokenizer.post_processor = post
     return tokenizer
+
+
+def unigram(vocab, pre=None, normalizer=None, decoder=None, post=None, byte_fallback=False, unk_id=0):
+    tokenizer = Tokenizer(models.Unigram(vocab, unk_id, byte_fallback))
+    return assemble(tokenizer, pre, normalizer, decoder, post)
 
 
 def with_bytes(vocab, without=()):
@@ -177,15 +182,7 @@ BERT = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "<s>", "</s>"]
 
 def wordpiece(vocab, pre=None, normalizer=None, decoder=None, post=None, **model):
     tokenizer = Tokenizer(models.WordPiece(vocab, unk_token="[UNK]", **model))
-    if pre is not None:
-        tokenizer.pre_tokenizer = pre
-    if normalizer is not None:
-        tokenizer.normalizer = normalizer
-    if decoder is not None:
-        tokenizer.decoder = decoder
-    if post is not None:
-        tokenizer.post_processor = post
-    return tokenizer
+    return assemble(tokenizer, pre, normalizer, decoder, post)
 
 
 def wordpiece_cases(lines, with_added, split, characters):
