@@ -4,10 +4,10 @@
 #include <algorithm>
 #include <vector>
 
-#include "prefill/minference/chunk.h"
+#include "prefill/layer_queries.h"
 #include "prefill/planner.h"
 
-namespace kvasir::prefill::minference {
+namespace kvasir::prefill {
 
 // How often each (query, key) is held: [rows][length], causality applied.
 class Held {
@@ -82,4 +82,4 @@ class Held {
   std::vector<int> times_;
 };
 
-}  // namespace kvasir::prefill::minference
+}  // namespace kvasir::prefill
