@@ -515,7 +515,7 @@ bool supports(const AttentionDesc& desc, int compute_capability) {
 }
 
 size_t workspace_bytes(const AttentionDesc& desc, const cuda::Context&, int max_spans,
-                       int64_t max_rows) {
+                       int64_t max_rows, bool) {
   return work_bytes(shape_of(desc.q_heads, desc.kv_heads, desc.head_dim), max_spans, max_rows);
 }
 
