@@ -15,10 +15,12 @@ void fill(const cuda::DeviceMemory& memory, uint32_t seed) {
   std::normal_distribution<float> normal;
   std::vector<bf16_t> values((1 << 20) + 24);
   for (bf16_t& value : values) value = f32_to_bf16(normal(random));
-  const size_t period = values.size() * sizeof(bf16_t);
-  for (size_t done = 0; done < memory.bytes(); done += period)
-    KVASIR_CUDA(cudaMemcpy(memory.data() + done, values.data(),
-                           std::min(period, memory.bytes() - done), cudaMemcpyHostToDevice));
+  size_t done = std::min(values.size() * sizeof(bf16_t), memory.bytes());
+  KVASIR_CUDA(cudaMemcpy(memory.data(), values.data(), done, cudaMemcpyHostToDevice));
+  for (size_t step; done < memory.bytes(); done += step) {
+    step = std::min(done, memory.bytes() - done);
+    KVASIR_CUDA(cudaMemcpy(memory.data() + done, memory.data(), step, cudaMemcpyDeviceToDevice));
+  }
 }
 
 int64_t pages_of(int64_t length) {
@@ -63,7 +65,7 @@ GpuAttentionCase::GpuAttentionCase(const cuda::Context& context, int q_heads, in
   const auto count = static_cast<int>(lengths.size());
   workspace_ = cuda::DeviceMemory(
       rows == 1 ? kernels::decode_attention_workspace_bytes(desc, context, count, longest)
-                : kernels::prefill_attention_workspace_bytes(desc, context, count, all_rows));
+                : kernels::prefill_attention_workspace_bytes(desc, context, count, all_rows, true));
   KVASIR_CUDA(cudaMemset(workspace_.data(), 0, workspace_.bytes()));
   args_ = {.q = q_.data(),
            .q_row_stride = q_size,
@@ -86,12 +88,29 @@ GpuAttentionCase::GpuAttentionCase(const cuda::Context& context, int q_heads, in
   build();
 }
 
+GpuAttentionCase::GpuAttentionCase(const cuda::Context& context, int q_heads, int kv_heads,
+                                   int head_dim, int64_t length, const PlanShape& plan)
+    : GpuAttentionCase(context, q_heads, kv_heads, head_dim, std::vector<int64_t>{length}, length) {
+  plan_ = std::make_unique<SyntheticPlan>(plan, q_heads, length);
+  const kernels::CudaAttentionSpan span{.rows = static_cast<int32_t>(length), .plan = 0};
+  KVASIR_CUDA(cudaMemcpy(spans_.data(), &span, sizeof(span), cudaMemcpyHostToDevice));
+  scored_ = cuda::DeviceMemory(sizeof(uint64_t));
+  KVASIR_CUDA(cudaMemset(scored_.data(), 0, scored_.bytes()));
+  args_.plans = plan_->on_device();
+  args_.plan_count = 1;
+  args_.scored_pairs = reinterpret_cast<uint64_t*>(scored_.data());
+  build();
+  build_plans();
+}
+
 void GpuAttentionCase::build() {
   if (rows_ == 1)
     kernels::build_decode_attention(context_, args_);
   else
     kernels::build_prefill_attention(context_, args_);
 }
+
+void GpuAttentionCase::build_plans() { kernels::build_prefill_plans(context_, args_); }
 
 void GpuAttentionCase::run() {
   if (rows_ == 1)
@@ -106,7 +125,19 @@ double GpuAttentionCase::flops() const {
     const auto rows = static_cast<double>(rows_);
     pairs += rows * static_cast<double>(length - rows_) + rows * (rows + 1) / 2;
   }
-  return 4.0 * args_.q_heads * args_.pages.head_dim * pairs;
+  return flops_of(args_.q_heads * pairs);
+}
+
+double GpuAttentionCase::scored_flops() {
+  uint64_t before = 0, after = 0;
+  const auto read = [&](uint64_t& to) {
+    KVASIR_CUDA(cudaStreamSynchronize(context_.stream));
+    KVASIR_CUDA(cudaMemcpy(&to, scored_.data(), sizeof(to), cudaMemcpyDeviceToHost));
+  };
+  read(before);
+  run();
+  read(after);
+  return flops_of(static_cast<double>(after - before));
 }
 
 double GpuAttentionCase::kv_bytes() const {

@@ -140,6 +140,9 @@ class PlanWalk {
     }
   }
 
+  // A tile without keys.
+  __device__ __forceinline__ void nothing(Tile& tile) { publish(tile); }
+
  private:
   static constexpr int kGroups = kKeys / kGroupKeys;
   static constexpr int kColumnsPerLane = kKeys / 32;

@@ -21,6 +21,7 @@
 #include <type_traits>
 
 #include "kernels/cuda_device.cuh"
+#include "kernels/paged_attention/prefill_attention_sm90_plans.h"
 #include "kernels/paged_attention/prefill_attention_sm90_softmax.cuh"
 #include "kernels/paged_attention/prefill_attention_sm90_work.cuh"
 #include "kernels/paged_attention/prefill_attention_table.h"
@@ -514,15 +515,36 @@ bool supports(const AttentionDesc& desc, int compute_capability) {
          (desc.head_dim == 64 || desc.head_dim == 128);
 }
 
+// What spans with plans work in lies behind.
+size_t dense_bytes(const AttentionDesc& desc, int max_spans, int64_t max_rows) {
+  const size_t bytes =
+      work_bytes(shape_of(desc.q_heads, desc.kv_heads, desc.head_dim), max_spans, max_rows);
+  return (bytes + 255) / 256 * 256;
+}
+
 size_t workspace_bytes(const AttentionDesc& desc, const cuda::Context&, int max_spans,
-                       int64_t max_rows, bool) {
-  return work_bytes(shape_of(desc.q_heads, desc.kv_heads, desc.head_dim), max_spans, max_rows);
+                       int64_t max_rows, bool has_plans) {
+  return dense_bytes(desc, max_spans, max_rows) +
+         (has_plans ? plans::workspace_bytes(desc, max_spans, max_rows) : 0);
+}
+
+std::byte* plan_workspace(const CudaAttentionArgs& args) {
+  const AttentionDesc desc{.dtype = args.pages.dtype,
+                           .q_heads = args.q_heads,
+                           .kv_heads = args.pages.kv_heads,
+                           .head_dim = args.pages.head_dim};
+  return args.workspace + dense_bytes(desc, args.span_count, args.max_rows);
 }
 
 void build(const cuda::Context& context, const CudaAttentionArgs& args) {
   launch(context, list_row_tiles, static_cast<unsigned>(args.span_count), kListThreads, 0,
-         args.spans, args.span_count, shape_of(args).rows_per_tile, window_of(args),
-         work_at(args.workspace));
+         args.spans, args.span_count, args.plan_count > 0, shape_of(args).rows_per_tile,
+         window_of(args), work_at(args.workspace));
+  if (args.plan_count > 0) plans::build_tiles(context, args, plan_workspace(args));
+}
+
+void build_plans(const cuda::Context& context, const CudaAttentionArgs& args) {
+  plans::build_items(context, args, plan_workspace(args));
 }
 
 template <class C>
@@ -567,6 +589,7 @@ void run(const cuda::Context& context, const CudaAttentionArgs& args) {
         run_config<Config<T, 64>>(context, args, shape);
     }
   });
+  if (args.plan_count > 0) plans::run(context, args, plan_workspace(args));
 }
 
 uint64_t pairs(const AttentionDesc& desc, int64_t query_offset, int64_t rows, int64_t window) {
@@ -589,6 +612,7 @@ extern const PrefillImplementation kPrefillAttentionSm90 = {
     .supports = sm90::prefill::supports,
     .workspace_bytes = sm90::prefill::workspace_bytes,
     .build = sm90::prefill::build,
+    .build_plans = sm90::prefill::build_plans,
     .run = sm90::prefill::run,
     .pairs = sm90::prefill::pairs};
 

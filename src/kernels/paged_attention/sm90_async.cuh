@@ -72,6 +72,15 @@ __device__ __forceinline__ void copy_box(void* to, const CUtensorMap& map, Barri
       "l"(&map), "r"(shared_address(&barrier)), "r"(x), "r"(y), "r"(z)
       : "memory");
 }
+// The same of five dimensions.
+__device__ __forceinline__ void copy_box(void* to, const CUtensorMap& map, Barrier& barrier, int x,
+                                         int y, int z, int u, int v) {
+  asm volatile(
+      "cp.async.bulk.tensor.5d.shared::cluster.global.mbarrier::complete_tx::bytes"
+      " [%0], [%1, {%3, %4, %5, %6, %7}], [%2];" ::"r"(shared_address(to)),
+      "l"(&map), "r"(shared_address(&barrier)), "r"(x), "r"(y), "r"(z), "r"(u), "r"(v)
+      : "memory");
+}
 
 __device__ __forceinline__ void wait_for_vectors() {
   asm volatile("cp.async.wait_all;" ::: "memory");

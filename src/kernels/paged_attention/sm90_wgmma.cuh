@@ -21,15 +21,16 @@ namespace kvasir::kernels::sm90 {
 using Descriptor = uint64_t;
 
 inline constexpr uint64_t kSwizzle128 = uint64_t{1} << 62;
-inline constexpr uint64_t kEightRows = uint64_t{1024 / 16} << 32;
 
-// The reduced dimension runs along the rows of 128 bytes.
-__device__ __forceinline__ Descriptor along_rows(const void* tile) {
-  return kSwizzle128 | kEightRows | uint64_t{1} << 16 | (shared_address(tile) & 0x3ffff) >> 4;
+// The reduced dimension runs along the rows of 128 bytes; the next 8 rows lie `step_bytes` further.
+__device__ __forceinline__ Descriptor along_rows(const void* tile, uint32_t step_bytes = 1024) {
+  return kSwizzle128 | uint64_t{step_bytes >> 4} << 32 | uint64_t{1} << 16 |
+         (shared_address(tile) & 0x3ffff) >> 4;
 }
 // The reduced dimension runs across the rows; the next 64 columns lie `panel_bytes` further.
-__device__ __forceinline__ Descriptor across_rows(const void* tile, uint32_t panel_bytes) {
-  return kSwizzle128 | kEightRows | uint64_t{panel_bytes >> 4} << 16 |
+__device__ __forceinline__ Descriptor across_rows(const void* tile, uint32_t panel_bytes,
+                                                  uint32_t step_bytes = 1024) {
+  return kSwizzle128 | uint64_t{step_bytes >> 4} << 32 | uint64_t{panel_bytes >> 4} << 16 |
          (shared_address(tile) & 0x3ffff) >> 4;
 }
 
