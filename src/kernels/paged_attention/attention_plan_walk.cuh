@@ -46,6 +46,7 @@ struct KeyRange {
 
 inline constexpr uint32_t kTileIsEnd = 1;       // nothing more comes
 inline constexpr uint32_t kTileHasColumns = 2;  // single keys
+inline constexpr uint32_t kTileIsSplit = 64;    // halves are for a part each
 inline constexpr uint32_t kTileHasGaps = 4;     // << part: `valid` leaves something out
 inline constexpr uint32_t kTileHasBounds = 16;  // << part: bounds leave something out, row by row
 
@@ -57,8 +58,8 @@ struct alignas(16) PlanTile {
   uint32_t valid[2][4];
   int32_t offset_begin, offset_end;
   uint32_t flags;
-  int32_t columns[kKeys];  // where kTileHasColumns; -1 behind the last one
-  uint8_t parts[kKeys];    // of columns, as bits
+  alignas(16) int32_t columns[kKeys];  // where kTileHasColumns; -1 behind the last one
+  alignas(16) uint8_t parts[kKeys];    // of columns, as bits
 };
 
 // What bounds let pass of all keys, for any of the rows.
@@ -110,42 +111,50 @@ class PlanWalk {
 #pragma unroll
     for (int p = 0; p < kParts; ++p) rows_[p] = rows[p];
     const HeadProgram program = plan.heads[head];
-    segment_ = program.first;
+    begin_ = segment_ = program.first;
     end_ = program.first + program.count;
+    if constexpr (kParts == 2)
+      are_apart_ = rows[0].tile != rows[1].tile && !rows[0].empty() && !rows[1].empty();
   }
 
   // Writes all of `tile` that its flags call for. The last one has kTileIsEnd and no keys.
   __device__ __forceinline__ void next(Tile& tile) {
     for (;;) {
       if (groups_taken_ < groups_) {
-        take_groups();
-        if (filled_ == kGroups) return publish(tile);
+        if (kParts == 2 && splits_)
+          take_split();
+        else
+          take_groups();
+        if (filled_ == kGroups) break;
       } else if (mode_ == Mode::kBlocks) {
         if (!next_blocks()) leave();
       } else if (mode_ == Mode::kAbsolute) {
-        if (absolute_ >= absolute_end_)
-          leave();
-        else
-          return next_absolute(tile);
-      } else if (mode_ == Mode::kColumns) {
-        if (next_columns(tile)) return;
+        if (absolute_ < absolute_end_) {
+          next_absolute();
+          break;
+        }
         leave();
-      } else if (segment_ == end_) {
-        if (filled_ > 0) return publish(tile);
-        if (lane_ == 0) tile.flags = kTileIsEnd;
-        return;
-      } else if (!enter()) {
-        return publish(tile);
+      } else if (mode_ == Mode::kColumns) {
+        if (next_columns(tile)) break;
+        leave();
+      } else if (segment_ < end_) {
+        if (!enter()) break;
+      } else {
+        // Of two parts there is always a tile that is not split, if without keys.
+        if (filled_ > 0 || (kParts == 2 && !has_begun_)) break;
+        if (!are_apart_ || splits_) {
+          if (lane_ == 0) tile.flags = kTileIsEnd;
+          return;
+        }
+        splits_ = true;
+        segment_ = begin_;
       }
     }
+    publish(tile);
   }
-
-  // A tile without keys.
-  __device__ __forceinline__ void nothing(Tile& tile) { publish(tile); }
 
  private:
   static constexpr int kGroups = kKeys / kGroupKeys;
-  static constexpr int kColumnsPerLane = kKeys / 32;
   enum class Mode { kNone, kAbsolute, kBlocks, kColumns };
 
   __device__ __forceinline__ void leave() {
@@ -159,6 +168,10 @@ class PlanWalk {
     const int begin = segment.offset_begin, end = min(segment.offset_end, window_);
     const bool is_packed =
         segment.kind == SegmentKind::kRelative || segment.kind == SegmentKind::kBlocks;
+    if (splits_ && !is_packed) {
+      ++segment_;
+      return true;
+    }
     if (filled_ > 0 && (!is_packed || begin != offset_begin_ || end != offset_end_)) return false;
     offset_begin_ = begin;
     offset_end_ = end;
@@ -200,17 +213,35 @@ class PlanWalk {
 
   // --- groups, of runs or of blocks
 
-  // A lane's keys, each part's and all.
+  // The groups of 8 that hold a part's keys of this lane.
+  __device__ __forceinline__ KeyRange groups_of(int p) const {
+    if (run_[p].empty()) return {};
+    return {run_[p].first / kGroupKeys, (run_[p].last - 1) / kGroupKeys + 1};
+  }
+
+  // How many groups of a lane's keys there are to come, or split tiles.
+  __device__ __forceinline__ int find_groups() {
+    const KeyRange a = groups_of(0), b = groups_of(kParts - 1);
+    if (!are_apart_) {
+      const KeyRange all{a.empty() ? b.first : min(a.first, b.empty() ? INT_MAX : b.first),
+                         max(a.last, b.last)};
+      first_group_ = all.first;
+      return all.last - all.first;
+    }
+    const bool is_one = a.empty() || b.empty();
+    if (!splits_) {
+      first_group_ = b.first;
+      return is_one ? 0 : max(a.last - b.first, 0);
+    }
+    // The second part's keys begin and end behind the first one's.
+    own_[0] = {a.first, is_one ? a.last : min(a.last, b.first)};
+    own_[1] = {is_one ? b.first : max(b.first, a.last), b.last};
+    return (max(own_[0].last - own_[0].first, own_[1].last - own_[1].first) + kGroups / 2 - 1) /
+           (kGroups / 2);
+  }
+
   __device__ __forceinline__ void begin_groups() {
-    int low = INT_MAX, high = 0;
-#pragma unroll
-    for (int p = 0; p < kParts; ++p)
-      if (!run_[p].empty()) {
-        low = min(low, run_[p].first);
-        high = max(high, run_[p].last);
-      }
-    first_group_ = low / kGroupKeys;
-    int sum = low < high ? (high - 1) / kGroupKeys + 1 - first_group_ : 0;
+    int sum = find_groups();
     groups_before_ = -sum;
 #pragma unroll
     for (int offset = 1; offset < 32; offset *= 2) {
@@ -273,15 +304,39 @@ class PlanWalk {
     return true;
   }
 
-  // Moves groups of the lanes' keys into the tile, a lane a group.
-  __device__ __forceinline__ void take_groups() {
-    const int count = min(kGroups - filled_, groups_ - groups_taken_);
-    const int wanted = groups_taken_ + lane_ - filled_;
+  // The lane that group (or split tile) `wanted` of all is from.
+  __device__ __forceinline__ int owner_of(int wanted) const {
     int owner = 0;
 #pragma unroll
     for (int step = 16; step > 0; step /= 2)
       if (__shfl_sync(kAllLanes, groups_up_to_, owner + step - 1) <= wanted) owner += step;
-    owner = min(owner, 31);
+    return min(owner, 31);
+  }
+
+  __device__ __forceinline__ void take_split() {
+    constexpr int kHalf = kGroups / 2;
+    const int owner = owner_of(groups_taken_);
+    const int step = (groups_taken_ - __shfl_sync(kAllLanes, groups_before_, owner)) * kHalf;
+    ++groups_taken_;
+#pragma unroll
+    for (int p = 0; p < kParts; ++p) {
+      const int first = __shfl_sync(kAllLanes, own_[p].first, owner) + step;
+      const int last = __shfl_sync(kAllLanes, own_[p].last, owner);
+      const KeyRange range{__shfl_sync(kAllLanes, run_[p].first, owner),
+                           __shfl_sync(kAllLanes, run_[p].last, owner)};
+      bits_[p] = 0;
+      const int group = first + lane_ - p * kHalf;
+      if (lane_ / kHalf != p || group >= last) continue;
+      key_ = group * kGroupKeys;
+      bits_[p] = range.bits(key_);
+    }
+    filled_ = kGroups;
+  }
+
+  // Moves groups of the lanes' keys into the tile, a lane a group.
+  __device__ __forceinline__ void take_groups() {
+    const int count = min(kGroups - filled_, groups_ - groups_taken_);
+    const int wanted = groups_taken_ + lane_ - filled_, owner = owner_of(wanted);
     const int first = __shfl_sync(kAllLanes, first_group_, owner);
     const int before = __shfl_sync(kAllLanes, groups_before_, owner);
     const int key = (first + wanted - before) * kGroupKeys;
@@ -297,25 +352,33 @@ class PlanWalk {
     groups_taken_ += count;
   }
 
-  __device__ __forceinline__ void next_absolute(Tile& tile) {
+  __device__ __forceinline__ void next_absolute() {
     key_ = absolute_ + lane_ * kGroupKeys;
 #pragma unroll
     for (int p = 0; p < kParts; ++p) bits_[p] = range_[p].bits(key_);
     absolute_ += kKeys;
     filled_ = kGroups;
-    publish(tile);
   }
 
   __device__ __forceinline__ void publish(Tile& tile) {
-    uint32_t flags = 0, any = 0;
-    const bool is_group = lane_ < kGroups;
+    const bool is_group = lane_ < kGroups, has_columns = mode_ == Mode::kColumns;
+    uint32_t flags = has_columns ? kTileHasColumns : splits_ && filled_ > 0 ? kTileIsSplit : 0;
+    uint32_t any = 0;
 #pragma unroll
     for (int p = 0; p < kParts; ++p) {
       if (lane_ >= filled_ || !is_group) bits_[p] = 0;
       any |= bits_[p];
-      if (__any_sync(kAllLanes, is_group && bits_[p] != 0xff)) flags |= kTileHasGaps << p;
-      const int lowest = key_ + __ffs(static_cast<int>(bits_[p])) - 1;
-      const int highest = key_ + 31 - __clz(static_cast<int>(bits_[p]));
+      const bool is_own = is_group && (!splits_ || lane_ / (kGroups / 2) == p);
+      if (__any_sync(kAllLanes, is_own && bits_[p] != 0xff)) flags |= kTileHasGaps << p;
+      int lowest = __ffs(static_cast<int>(bits_[p])) - 1;
+      int highest = 31 - __clz(static_cast<int>(bits_[p]));
+      if (has_columns && bits_[p] != 0) {
+        lowest = tile.columns[lane_ * kGroupKeys + lowest];
+        highest = tile.columns[lane_ * kGroupKeys + highest];
+      } else {
+        lowest += key_;
+        highest += key_;
+      }
       if (__any_sync(kAllLanes, bits_[p] != 0 && is_bounded(p, lowest, highest)))
         flags |= kTileHasBounds << p;
 #pragma unroll
@@ -326,16 +389,14 @@ class PlanWalk {
       }
     }
     // What is not there becomes one page that does not exist.
-    if (is_group) tile.groups[lane_] = any != 0 ? key_ : lane_ * kGroupKeys - kKeys;
-    write_flags(tile, flags);
+    if (is_group && !has_columns) tile.groups[lane_] = any != 0 ? key_ : lane_ * kGroupKeys - kKeys;
+    if (lane_ == 0) {
+      tile.offset_begin = offset_begin_;
+      tile.offset_end = offset_end_;
+      tile.flags = flags;
+    }
     filled_ = 0;
-  }
-
-  __device__ __forceinline__ void write_flags(Tile& tile, uint32_t flags) {
-    if (lane_ > 0) return;
-    tile.offset_begin = offset_begin_;
-    tile.offset_end = offset_end_;
-    tile.flags = flags;
+    has_begun_ = true;
   }
 
   // Whether bounds leave out something of a part's rows times keys between these.
@@ -389,35 +450,15 @@ class PlanWalk {
       tile.parts[place] = 0;
     }
     __syncwarp();
-    publish_columns(tile);
-    return true;
-  }
-
-  __device__ __forceinline__ void publish_columns(Tile& tile) {
-    uint32_t flags = kTileHasColumns, valid[kParts][4] = {};
-#pragma unroll
-    for (int i = 0; i < kColumnsPerLane; ++i) {
-      const int place = lane_ * kColumnsPerLane + i, key = tile.columns[place];
-      const uint32_t parts = tile.parts[place];
-      const uint32_t bit = 1u << (place / 8 * 2 + place % 2);
-#pragma unroll
-      for (int p = 0; p < kParts; ++p) {
-        const bool has = (parts >> p & 1) != 0;
-        if (__any_sync(kAllLanes, !has)) flags |= kTileHasGaps << p;
-        if (__any_sync(kAllLanes, has && is_bounded(p, key, key))) flags |= kTileHasBounds << p;
-#pragma unroll
-        for (int n = 0; n < 4; ++n)
-          if (has && place % 8 / 2 == n) valid[p][n] |= bit;
-      }
-    }
+    // A lane's 8 columns, each a byte, as bits.
+    uint2 parts{};
+    if (lane_ < kGroups) parts = *reinterpret_cast<const uint2*>(&tile.parts[lane_ * kGroupKeys]);
 #pragma unroll
     for (int p = 0; p < kParts; ++p)
-#pragma unroll
-      for (int n = 0; n < 4; ++n) {
-        const uint32_t word = __reduce_or_sync(kAllLanes, valid[p][n]);
-        if (lane_ == n) tile.valid[p][n] = word;
-      }
-    write_flags(tile, flags);
+      bits_[p] = ((parts.x >> p & 0x01010101u) * 0x10204080u >> 28) |
+                 ((parts.y >> p & 0x01010101u) * 0x10204080u >> 28 << 4);
+    filled_ = kGroups;
+    return true;
   }
 
   static constexpr int kBlockKeys = 64;
@@ -425,7 +466,10 @@ class PlanWalk {
   const CudaAttentionPlan plan_;
   PlanRows rows_[kParts];
   const int window_, lane_;
-  int segment_, end_;
+  int begin_, segment_, end_;
+  bool are_apart_ = false;  // the parts are row tiles of their own
+  bool has_begun_ = false;  // a tile has been written
+  bool splits_ = false;     // the second time through the program
   // What columns give way to: the runs among these segments.
   int runs_begin_ = 0, runs_end_ = 0, runs_found_ = 0;
   Mode mode_ = Mode::kNone;
@@ -435,6 +479,7 @@ class PlanWalk {
   uint32_t words_[kParts], filled_words_ = 0;
   // A lane's keys and its place among the groups of all lanes.
   KeyRange run_[kParts];
+  KeyRange own_[kParts];  // groups that the other part has not
   int first_group_ = 0, groups_before_ = 0, groups_up_to_ = 0;
   int groups_ = 0, groups_taken_ = 0;
   // The tile to come, a lane a group.

@@ -188,25 +188,20 @@ struct Kernel {
     PlanRows parts[2];
     parts_of(item.tile, plan.row_tile, parts);
     PlanWalk<kKeyTile, 2> walk(plan, item.head, parts, params.window);
-    unsigned long long count = 0;
+    unsigned long long keys = 0;
     bool is_end = false;
-    for (int i = 0; !is_end; ++i, tiles.advance()) {
+    for (; !is_end; tiles.advance()) {
       PlanTile<kKeyTile>& tile = shared.tiles[tiles.stage];
       shared.tile_free[tiles.stage].wait(tiles.parity ^ 1);
       walk.next(tile);
       __syncwarp();
-      is_end = (tile.flags & kTileIsEnd) != 0;
-      if (is_end && i == 0) {  // everybody counts on a tile
-        walk.nothing(tile);
-        __syncwarp();
-        is_end = false;
-      } else if (!is_end) {
-        ++count;
-      }
+      const uint32_t flags = tile.flags;
+      is_end = (flags & kTileIsEnd) != 0;
+      if (!is_end) keys += (flags & kTileIsSplit) != 0 ? kKeyTile / 2 : kKeyTile;
       if (lane == 0) shared.tile_full[tiles.stage].arrive();
     }
     if (lane == 0 && params.scored_pairs)
-      atomicAdd(params.scored_pairs + item.tile.span, count * kKeyTile * item.tile.rows);
+      atomicAdd(params.scored_pairs + item.tile.span, keys * item.tile.rows);
   }
 
   // --- one warp: copies
@@ -434,9 +429,10 @@ struct Kernel {
 
   // --- two warpgroups: 64 rows each
 
-  // S = Q K'.
-  static __device__ __forceinline__ void multiply_keys(float (&scores)[kKeyTile / 2],
-                                                       const T* queries, const void* keys) {
+  // S = Q K'; of a whole tile or of half of one.
+  template <int kScores>
+  static __device__ __forceinline__ void multiply_keys(float (&scores)[kScores], const T* queries,
+                                                       const void* keys) {
     constexpr int kSteps = kPanelColumns / 16;
     const Descriptor a = along_rows(queries), b = along_rows(keys, kGroupBytes);
 #pragma unroll
@@ -452,24 +448,27 @@ struct Kernel {
   }
 
   // O += P V.
+  template <int kWords>
   static __device__ __forceinline__ void multiply_values(float (&sums)[C::kHeadDim / 2],
-                                                         const uint32_t (&weights)[kKeyTile / 4],
+                                                         const uint32_t (&weights)[kWords],
                                                          const void* values) {
     const Descriptor b = across_rows(values, kGroupKeys * 128, kGroupBytes);
 #pragma unroll
-    for (int i = 0; i < kKeyTile / 16; ++i)
+    for (int i = 0; i < kWords / 4; ++i)
       multiply_columns<T>(sums, weights + 4 * i, b + i * (2 * kGroupBytes / 16));
   }
 
-  // `position` of the thread's first row; its other row is 8 further.
-  static __device__ __forceinline__ void mask(float (&scores)[kKeyTile / 2],
-                                              const PlanTile<kKeyTile>& tile, int group,
-                                              int position, int lane) {
-    const uint32_t flags = tile.flags >> group;
+  // `position` of the thread's first row; its other row is 8 further. The scores are those of the
+  // groups from `first_group` on.
+  template <int kScores>
+  static __device__ __forceinline__ void mask(float (&scores)[kScores],
+                                              const PlanTile<kKeyTile>& tile, int part,
+                                              int first_group, int position, int lane) {
+    const uint32_t flags = tile.flags >> part;
     if ((flags & kTileHasGaps) != 0) {
-      const uint32_t valid = tile.valid[group][lane % 4];
+      const uint32_t valid = tile.valid[part][lane % 4] >> 2 * first_group;
 #pragma unroll
-      for (int i = 0; i < kKeyTile / 2; ++i)
+      for (int i = 0; i < kScores; ++i)
         if ((valid >> (i / 4 * 2 + i % 2) & 1) == 0) scores[i] = -INFINITY;
     }
     if ((flags & kTileHasBounds) == 0) return;
@@ -477,12 +476,13 @@ struct Kernel {
     const auto reach = static_cast<uint32_t>(tile.offset_end - tile.offset_begin);
     const int column = lane % 4 * 2, from = position - tile.offset_begin;
 #pragma unroll
-    for (int i = 0; i < kGroups; ++i) {
+    for (int i = 0; i < kScores / 4; ++i) {
+      const int group = first_group + i;
       int2 keys;
       if (has_columns)
-        keys = *reinterpret_cast<const int2*>(&tile.columns[i * kGroupKeys + column]);
+        keys = *reinterpret_cast<const int2*>(&tile.columns[group * kGroupKeys + column]);
       else
-        keys.x = tile.groups[i] + column, keys.y = keys.x + 1;
+        keys.x = tile.groups[group] + column, keys.y = keys.x + 1;
 #pragma unroll
       for (int row = 0; row < 2; ++row) {
         if (static_cast<uint32_t>(from + row * 8 - keys.x) >= reach)
@@ -491,6 +491,40 @@ struct Kernel {
           scores[4 * i + 2 * row + 1] = -INFINITY;
       }
     }
+  }
+
+  // A split tile. The other warpgroup's products fall into this one's softmax by themselves.
+  static __device__ __forceinline__ void attend_to_half(
+      Shared<C>& shared, const T* queries, int keys_stage, uint32_t keys_parity, int values_stage,
+      uint32_t values_parity, int tile_stage, float scale_log2, int group, int position,
+      float (&sums)[C::kHeadDim / 2], SoftmaxRows& rows) {
+    constexpr int kHalf = kGroups / 2;
+    const int lane = threadIdx.x % 32;
+    float scores[kKeyTile / 4], correction[2];
+    uint32_t weights[kKeyTile / 8];
+    shared.keys_full[keys_stage].wait(keys_parity);
+    pin(scores);
+    begin_products();
+    multiply_keys(scores, queries, shared.keys[keys_stage][group * kHalf]);
+    commit_products();
+    wait_for_products<0>();
+    pin(scores);
+    if (lane == 0) shared.keys_free[keys_stage].arrive();
+    mask(scores, shared.tiles[tile_stage], group, group * kHalf, position, lane);
+    rows.add(scores, scale_log2, correction);
+    if (lane == 0) shared.tile_free[tile_stage].arrive();
+    if (__any_sync(kWholeWarp, correction[0] != 1 || correction[1] != 1))
+      scale_rows(sums, correction);
+    pack_weights<T>(weights, scores);
+    shared.values_full[values_stage].wait(values_parity);
+    pin(sums);
+    pin(weights);
+    begin_products();
+    multiply_values(sums, weights, shared.values[values_stage][group * kHalf]);
+    commit_products();
+    wait_for_products<0>();
+    pin(sums);
+    if (lane == 0) shared.values_free[values_stage].arrive();
   }
 
   static __device__ __forceinline__ void attend(Shared<C>& shared, const Params& params,
@@ -515,8 +549,9 @@ struct Kernel {
       for (float& sum : sums) sum = 0;
 
       shared.queries_full[queries.stage].wait(queries.parity);
-      bool is_end = false;
-      for (int i = 0; !is_end; ++i) {
+      constexpr uint32_t kGoesOn = kTileIsEnd | kTileIsSplit;
+      uint32_t flags = 0;
+      for (int i = 0; (flags & kGoesOn) == 0; ++i) {
         shared.keys_full[keys.stage].wait(keys.parity);
         named_barrier_sync(my_turn, 256);
         pin(scores);
@@ -540,7 +575,7 @@ struct Kernel {
         pin(scores);
         if (lane == 0) shared.keys_free[keys.stage].arrive();
         keys.advance();
-        mask(scores, shared.tiles[tiles.stage], group, position, lane);
+        mask(scores, shared.tiles[tiles.stage], group, 0, position, lane);
         rows.add(scores, params.scale_log2, correction);
         if (lane == 0) shared.tile_free[tiles.stage].arrive();
         tiles.advance();
@@ -557,14 +592,8 @@ struct Kernel {
         }
         pack_weights<T>(weights, scores);
         shared.tile_full[tiles.stage].wait(tiles.parity);
-        is_end = (shared.tiles[tiles.stage].flags & kTileIsEnd) != 0;
+        flags = shared.tiles[tiles.stage].flags;
       }
-      __syncwarp();
-      if (lane == 0) {
-        shared.tile_free[tiles.stage].arrive();
-        shared.queries_free[queries.stage].arrive();
-      }
-      tiles.advance();
       shared.values_full[values.stage].wait(values.parity);
       pin(sums);
       pin(weights);
@@ -575,6 +604,22 @@ struct Kernel {
       pin(sums);
       if (lane == 0) shared.values_free[values.stage].arrive();
       values.advance();
+
+      for (; (flags & kTileIsEnd) == 0; flags = shared.tiles[tiles.stage].flags) {
+        attend_to_half(shared, shared.queries[queries.stage][0][group * 64], keys.stage,
+                       keys.parity, values.stage, values.parity, tiles.stage, params.scale_log2,
+                       group, position, sums, rows);
+        keys.advance();
+        values.advance();
+        tiles.advance();
+        shared.tile_full[tiles.stage].wait(tiles.parity);
+      }
+      __syncwarp();
+      if (lane == 0) {
+        shared.tile_free[tiles.stage].arrive();
+        shared.queries_free[queries.stage].arrive();
+      }
+      tiles.advance();
       rows.finish();
       write(params, item, first_row, lane, sums, rows);
     }

@@ -73,7 +73,17 @@ __device__ __forceinline__ void pin(uint32_t (&values)[kCount]) {
       "+f"(d[i + 6]), "+f"(d[i + 7])
 #define KVASIR_32(d, i) KVASIR_8(d, i), KVASIR_8(d, i + 8), KVASIR_8(d, i + 16), KVASIR_8(d, i + 24)
 
-// sums (+)= A B', both along rows in shared memory; 128 columns.
+// sums (+)= A B', both along rows in shared memory; 64 and 128 columns.
+#define KVASIR_PRODUCT_64(type)                                                           \
+  asm volatile(                                                                           \
+      "{\n"                                                                               \
+      ".reg .pred add;\n"                                                                 \
+      "setp.ne.b32 add, %34, 0;\n"                                                        \
+      "wgmma.mma_async.sync.aligned.m64n64k16.f32." type "." type " " KVASIR_REGISTERS_32 \
+      ", %32, %33, add, 1, 1, 0, 0;\n"                                                    \
+      "}\n"                                                                               \
+      : KVASIR_32(sums, 0)                                                                \
+      : "l"(a), "l"(b), "n"(kAdd ? 1 : 0))
 #define KVASIR_PRODUCT_128(type)                                                           \
   asm volatile(                                                                            \
       "{\n"                                                                                \
@@ -91,6 +101,14 @@ __device__ __forceinline__ void multiply_rows(float (&sums)[64], Descriptor a, D
   else
     KVASIR_PRODUCT_128("f16");
 }
+template <class T, bool kAdd>
+__device__ __forceinline__ void multiply_rows(float (&sums)[32], Descriptor a, Descriptor b) {
+  if constexpr (std::is_same_v<T, bfloat16>)
+    KVASIR_PRODUCT_64("bf16");
+  else
+    KVASIR_PRODUCT_64("f16");
+}
+#undef KVASIR_PRODUCT_64
 #undef KVASIR_PRODUCT_128
 
 // sums += A B, A in registers (4 from `a`), B across rows; 64 and 128 columns.
