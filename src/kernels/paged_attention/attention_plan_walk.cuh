@@ -324,11 +324,10 @@ class PlanWalk {
       const int last = __shfl_sync(kAllLanes, own_[p].last, owner);
       const KeyRange range{__shfl_sync(kAllLanes, run_[p].first, owner),
                            __shfl_sync(kAllLanes, run_[p].last, owner)};
-      bits_[p] = 0;
-      const int group = first + lane_ - p * kHalf;
-      if (lane_ / kHalf != p || group >= last) continue;
-      key_ = group * kGroupKeys;
-      bits_[p] = range.bits(key_);
+      const int group = first + lane_ - p * kHalf, key = group * kGroupKeys;
+      const bool is_new = lane_ >= p * kHalf && lane_ < (p + 1) * kHalf && group < last;
+      key_ = is_new ? key : key_;
+      bits_[p] = is_new ? range.bits(key) : 0;
     }
     filled_ = kGroups;
   }
