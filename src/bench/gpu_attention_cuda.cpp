@@ -1,10 +1,13 @@
 #include "bench/gpu_attention_cuda.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
 #include <random>
 
 #include "base/dtype.h"
+#include "bench/gpu_timing_cuda.h"
 
 namespace kvasir::bench {
 namespace {
@@ -144,6 +147,40 @@ double GpuAttentionCase::kv_bytes() const {
   double tokens = 0;
   for (const int64_t length : lengths_) tokens += static_cast<double>(length);
   return tokens * 2 * args_.pages.kv_heads * args_.pages.head_dim * 2;
+}
+
+std::vector<Line> time_attention_plans(const cuda::Context& context, int q_heads, int kv_heads,
+                                       int head_dim, int64_t length,
+                                       const std::vector<PlanShape>& plans, int repetitions) {
+  const std::string shape = fmt::format("{}/{} d{} {}", q_heads, kv_heads, head_dim, length);
+  std::vector<Line> lines;
+  double dense_rate = 0, dense_seconds = 0;
+  {
+    GpuAttentionCase dense(context, q_heads, kv_heads, head_dim, {length}, length);
+    const Timing timing = measure_on_gpu(context.stream, repetitions, 1, [&] { dense.run(); });
+    dense_seconds = timing.median_seconds;
+    dense_rate = dense.flops() / dense_seconds;
+    lines.push_back({fmt::format("attention {}", shape), timing, {{"TFLOP/s", dense_rate / 1e12}}});
+  }
+  for (const PlanShape& plan : plans) {
+    GpuAttentionCase planned(context, q_heads, kv_heads, head_dim, length, plan);
+    const double scored = planned.scored_flops();
+    const double required = 4.0 * head_dim * planned.plan().required_pairs();
+    const Timing timing = measure_on_gpu(context.stream, repetitions, 1, [&] {
+      planned.build_plans();
+      planned.run();
+    });
+    const double seconds = timing.median_seconds;
+    lines.push_back(
+        {fmt::format("attention {}, {} of row tile {}", shape, name_of(plan.kind), plan.row_tile),
+         timing,
+         {{"density", required / planned.flops()},
+          {"TFLOP/s", scored / seconds / 1e12},
+          {"of dense", scored / seconds / dense_rate},
+          {"required of dense", required / seconds / dense_rate},
+          {"x dense", dense_seconds / seconds}}});
+  }
+  return lines;
 }
 
 }  // namespace kvasir::bench

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "bench/gpu_plans_cuda.h"
+#include "bench/harness.h"
 #include "cuda/context.h"
 #include "cuda/memory.h"
 #include "kernels/paged_attention/paged_attention_cuda.h"
@@ -39,5 +40,12 @@ class GpuAttentionCase {
   cuda::DeviceMemory pages_, q_, out_, workspace_, spans_, tables_, scored_;
   kernels::CudaAttentionArgs args_;
 };
+
+// Prefill of one sequence under each of the plans, and dense before them: a line each. "of dense"
+// is the rate for what is scored over that of dense attention for what is visible; "required of
+// dense" the same for what the method needs.
+std::vector<Line> time_attention_plans(const cuda::Context& context, int q_heads, int kv_heads,
+                                       int head_dim, int64_t length,
+                                       const std::vector<PlanShape>& plans, int repetitions);
 
 }  // namespace kvasir::bench

@@ -53,6 +53,24 @@ int64_t square_keys(const std::vector<int64_t>& descending_offsets, int64_t posi
 
 }  // namespace
 
+std::string_view name_of(PlanKind kind) {
+  switch (kind) {
+    case PlanKind::kSlashRuns:
+      return "vertical-slash in runs of 64";
+    case PlanKind::kSlashRandom:
+      return "vertical-slash";
+    case PlanKind::kColumns:
+      return "columns";
+    case PlanKind::kBlocks:
+      return "blocks";
+    case PlanKind::kTriangle:
+      return "triangle";
+    case PlanKind::kDense:
+      return "dense plan";
+  }
+  return "";
+}
+
 SyntheticPlan::SyntheticPlan(const PlanShape& shape, int q_heads, int64_t length) {
   for (int head = 0; head < q_heads; ++head) {
     const auto seed = static_cast<uint32_t>(head + 1);

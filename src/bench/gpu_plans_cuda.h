@@ -3,6 +3,7 @@
 // that execute them.
 
 #include <cstdint>
+#include <string_view>
 #include <vector>
 
 #include "cuda/memory.h"
@@ -18,6 +19,8 @@ enum class PlanKind {
   kTriangle,     // TriangleMix: 8 first keys and the last 512; every key for the last 128 queries
   kDense,        // every key, as a plan
 };
+
+std::string_view name_of(PlanKind kind);
 
 struct PlanShape {
   PlanKind kind = PlanKind::kSlashRuns;
