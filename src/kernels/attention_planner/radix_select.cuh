@@ -9,7 +9,7 @@
 namespace kvasir::kernels::radix {
 
 inline constexpr int kBins = 2048;
-inline constexpr int kDigits = 3;  // of 11, 11 and 10 bits
+inline constexpr int kDigits = 3;     // of 11, 11 and 10 bits
 inline constexpr uint32_t kNone = 0;  // the key of what does not compete; below every other key
 
 // Ordered like the scores.

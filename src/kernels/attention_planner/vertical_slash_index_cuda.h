@@ -27,8 +27,8 @@ struct VerticalSlashBudgets {
 struct VerticalSlashIndexArgs {
   const float* column_sums = nullptr;  // as run_vertical_slash writes them, 16-byte aligned
   const float* offset_sums = nullptr;
-  int64_t sums_row_stride = 0;         // elements, a multiple of 4
-  const HeadBudget* heads = nullptr;   // [q_heads], device
+  int64_t sums_row_stride = 0;        // elements, a multiple of 4
+  const HeadBudget* heads = nullptr;  // [q_heads], device
   VerticalSlashBudgets budgets;
   double densest = 0.5;  // a head whose index holds a larger share of the pairs is made dense
   int q_heads = 0, kv_heads = 0;

@@ -111,9 +111,8 @@ __device__ int adaptive_count(MassShared& shared, const Row& row, float share) {
   radix::find_threshold<true>(
       shared, min(wanted, all) - forced,
       [&](auto&& use) {
-        row.for_each([&](int i, float score) {
-          use(i < row.forced ? radix::kNone : row.key(i, score));
-        });
+        row.for_each(
+            [&](int i, float score) { use(i < row.forced ? radix::kNone : row.key(i, score)); });
       },
       &count);
   return row.forced + static_cast<int>(count);
@@ -183,8 +182,7 @@ __device__ int write_runs(const int32_t* offsets, int count, int tile, uint32_t*
     const int offset = is_here ? offsets[count - 1 - i] : 0;
     const bool begins = is_here && (i == 0 || offsets[count - i] - offset > tile);
     const bool ends = is_here && (i == count - 1 || offset - offsets[count - 2 - i] > tile);
-    const uint32_t run =
-        before + radix::block_scan<kThreads>(begins ? 1u : 0u, warp_sums);
+    const uint32_t run = before + radix::block_scan<kThreads>(begins ? 1u : 0u, warp_sums);
     if (begins) segments[run - 1].first = -offset;
     if (ends) segments[run - 1].offset_end = tile - offset;  // where it ends, until below
     before += __syncthreads_count(begins);
@@ -211,23 +209,19 @@ __global__ void __launch_bounds__(kThreads) select_highest(Params params) {
   const Row row{.scores = sums + head.row * args.sums_row_stride,
                 .length = head.length,
                 .forced = min(forced, head.length)};
-  const int wanted = args.budgets.mass > 0
-                         ? adaptive_count(shared.mass, row, args.budgets.mass)
-                         : (is_columns ? head.budget.first : head.budget.second);
+  const int wanted = args.budgets.mass > 0 ? adaptive_count(shared.mass, row, args.budgets.mass)
+                                           : (is_columns ? head.budget.first : head.budget.second);
   __syncthreads();
-  const int count = min(
-      static_cast<int>(clamp_budget(wanted, is_columns ? kFewestColumns : kFewestOffsets,
-                                    head.length)),
-      is_columns ? args.budgets.most_columns : args.budgets.most_offsets);
+  const int count = min(static_cast<int>(clamp_budget(
+                            wanted, is_columns ? kFewestColumns : kFewestOffsets, head.length)),
+                        is_columns ? args.budgets.most_columns : args.budgets.most_offsets);
   const radix::Threshold threshold =
       count == head.length
           ? radix::Threshold{radix::kNone, 0}
-          : radix::find_threshold<false>(shared.count, static_cast<uint64_t>(count),
-                                         [&](auto&& use) {
-                                           row.for_each([&](int i, float score) {
-                                             use(row.key(i, score));
-                                           });
-                                         });
+          : radix::find_threshold<false>(
+                shared.count, static_cast<uint64_t>(count), [&](auto&& use) {
+                  row.for_each([&](int i, float score) { use(row.key(i, score)); });
+                });
   HeadState& state = params.states[head.row];
   int32_t* const out = is_columns ? args.plan.columns + head.place * args.plan.head_columns
                                   : params.offsets + head.row * args.budgets.most_offsets;
@@ -285,8 +279,7 @@ struct Tiles {
       const int64_t lowest = int64_t{first_position} + (int64_t{some} << log_tile) + end;
       const int64_t keys = tiles * lowest + (tiles * (tiles - 1) / 2 << log_tile);
       sum += keys << log_tile;
-      if (all == count)
-        sum -= (lowest + ((tiles - 1) << log_tile)) * (tile() - last_rows);
+      if (all == count) sum -= (lowest + ((tiles - 1) << log_tile)) * (tile() - last_rows);
     }
     return sum;
   }
@@ -295,8 +288,7 @@ struct Tiles {
 __device__ __forceinline__ void add_to(unsigned long long& sum, int64_t value) {
 #pragma unroll
   for (int step = 16; step > 0; step /= 2) value += __shfl_xor_sync(~0u, value, step);
-  if (threadIdx.x % 32 == 0 && value != 0)
-    atomicAdd(&sum, static_cast<unsigned long long>(value));
+  if (threadIdx.x % 32 == 0 && value != 0) atomicAdd(&sum, static_cast<unsigned long long>(value));
 }
 
 // grid.y: some columns against some runs; the first block of columns also counts its runs, the
@@ -369,11 +361,10 @@ __global__ void __launch_bounds__(kWriteThreads) write_programs(Params params) {
   const Tiles tiles(head.span, args.plan.row_tile);
   // Of every tile the keys up to its last query.
   const int64_t before_last = tiles.count - 1;
-  report.dense_pairs =
-      ((before_last * tiles.first_position +
-        (before_last * (before_last + 1) / 2 << tiles.log_tile))
-       << tiles.log_tile) +
-      int64_t{tiles.last_rows} * head.length;
+  report.dense_pairs = ((before_last * tiles.first_position +
+                         (before_last * (before_last + 1) / 2 << tiles.log_tile))
+                        << tiles.log_tile) +
+                       int64_t{tiles.last_rows} * head.length;
   if (head.budget.kind == HeadKind::kAShape) {
     // No window at all would leave rows without keys.
     const int init = head.budget.first, local = max(1, head.budget.second);
@@ -383,8 +374,10 @@ __global__ void __launch_bounds__(kWriteThreads) write_programs(Params params) {
   }
   const HeadState& state = params.states[head.row];
   // A tile's own positions belong to the run of offset 0.
-  const int64_t own = (before_last << (2 * tiles.log_tile)) + int64_t{tiles.last_rows} * tiles.last_rows;
-  report.pairs = own + static_cast<int64_t>(state.pairs) - static_cast<int64_t>(state.covered_pairs);
+  const int64_t own =
+      (before_last << (2 * tiles.log_tile)) + int64_t{tiles.last_rows} * tiles.last_rows;
+  report.pairs =
+      own + static_cast<int64_t>(state.pairs) - static_cast<int64_t>(state.covered_pairs);
   const double density =
       static_cast<double>(report.pairs) / static_cast<double>(report.dense_pairs);
   if (!(density <= args.densest)) {
@@ -407,10 +400,9 @@ __global__ void __launch_bounds__(kWriteThreads) write_programs(Params params) {
       high = middle;
   }
   if (low == 0) return;
-  segments[program.count++] = {
-      .kind = SegmentKind::kColumns,
-      .first = static_cast<int32_t>(head.place * args.plan.head_columns),
-      .count = low};
+  segments[program.count++] = {.kind = SegmentKind::kColumns,
+                               .first = static_cast<int32_t>(head.place * args.plan.head_columns),
+                               .count = low};
 }
 
 // --- host

@@ -16,18 +16,18 @@
 namespace kvasir::kernels {
 
 struct CudaVerticalSlashArgs {
-  const void* q = nullptr;     // [rows, q_heads, head_dim] in pages.dtype
-  int64_t q_row_stride = 0;    // elements, a multiple of 8
-  PagePool pages;              // kBF16 or kF16; head_dim a multiple of 16 up to 256
-  int q_heads = 0;             // a multiple of pages.kv_heads
-  float scale = 0;             // positive; usually 1 / sqrt(head_dim)
-  const HeadBudget* heads = nullptr;          // [q_heads] device: others than kVerticalSlash are
-                                              // left out. Null: all are estimated.
-  const CudaAttentionSpan* spans = nullptr;   // device
-  const uint32_t* page_tables = nullptr;      // device; of this layer
+  const void* q = nullptr;                   // [rows, q_heads, head_dim] in pages.dtype
+  int64_t q_row_stride = 0;                  // elements, a multiple of 8
+  PagePool pages;                            // kBF16 or kF16; head_dim a multiple of 16 up to 256
+  int q_heads = 0;                           // a multiple of pages.kv_heads
+  float scale = 0;                           // positive; usually 1 / sqrt(head_dim)
+  const HeadBudget* heads = nullptr;         // [q_heads] device: others than kVerticalSlash are
+                                             // left out. Null: all are estimated.
+  const CudaAttentionSpan* spans = nullptr;  // device
+  const uint32_t* page_tables = nullptr;     // device; of this layer
   int first_unit = 0;
   int units = 0;
-  int64_t max_length = 0;          // query_offset + rows of any span
+  int64_t max_length = 0;  // query_offset + rows of any span
   // [units * q_heads / kv_heads, sums_row_stride] f32, the heads of a unit one after the other. Of
   // each row the span's length is written; rows of heads that are left out are not.
   float* column_sums = nullptr;

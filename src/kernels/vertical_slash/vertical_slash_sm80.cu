@@ -1,16 +1,17 @@
 // The keys of a unit are cut into ranges of whole pages, a block each. A block keeps the queries of
 // up to kHeads heads in registers (a warp some of a head's 64 rows) and goes through its pages:
-// first for each row's maximum and sum, then, when these are merged over the ranges, for the shares.
+// first for each row's maximum and sum, then, when these are merged over the ranges, for the
+// shares.
 //
 // Rows are placed so that row i has position length - 64 + i: where the span is shorter, the first
 // ones are unused. A share of row i and key c belongs to the diagonal that meets the last row at
 // kappa = c + 63 - i, which is offset length - 1 - kappa. Of a range, diagonals with kappa behind
 // its last key are carried into the next range.
 //
-// Sums over diagonals: the products of 8 rows and 8 keys leave one matrix of 8 x 8 over the lanes of
-// a warp, and matrices along a diagonal of matrices are added in registers, one addition a share.
-// Each sum goes to shared memory once, as rows `a` of a ring in which column t + a belongs to
-// diagonal t: reading it along the diagonals is free of bank conflicts.
+// Sums over diagonals: the products of 8 rows and 8 keys leave one matrix of 8 x 8 over the lanes
+// of a warp, and matrices along a diagonal of matrices are added in registers, one addition a
+// share. Each sum goes to shared memory once, as rows `a` of a ring in which column t + a belongs
+// to diagonal t: reading it along the diagonals is free of bank conflicts.
 
 #include <algorithm>
 #include <cmath>
@@ -101,10 +102,10 @@ struct Queries {
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
         const int row = first_row + block * 16 + half * 8 + lane / 4 - (kRows - task.rows);
-        const auto* from = static_cast<const typename C::T*>(args.q) +
-                           (int64_t{task.span.first_row} + task.span.rows - task.rows + row) *
-                               args.q_row_stride +
-                           int64_t{head} * args.pages.head_dim + lane % 4 * 2;
+        const auto* from =
+            static_cast<const typename C::T*>(args.q) +
+            (int64_t{task.span.first_row} + task.span.rows - task.rows + row) * args.q_row_stride +
+            int64_t{head} * args.pages.head_dim + lane % 4 * 2;
 #pragma unroll
         for (int i = 0; i < C::kSteps * 2; ++i) {
           const bool valid = row >= 0 && i * 8 < args.pages.head_dim;
@@ -167,8 +168,8 @@ class Keys {
     for (int at = thread; at < kPage * kChunks; at += kThreads) {
       const int row = at / kChunks, chunk = at % kChunks;
       const bool valid = row < rows && chunk < chunks_;
-      copy_async_or_zero(to + (at + row) * 16,
-                         valid ? page + (row * chunks_ + chunk) * 16 : page, valid);
+      copy_async_or_zero(to + (at + row) * 16, valid ? page + (row * chunks_ + chunk) * 16 : page,
+                         valid);
     }
   }
 
@@ -367,9 +368,9 @@ constexpr int kDiagonals = 256;                     // that a warp's sums wait a
 
 // Sums of a warp over its rows, for the warps of the head to meet.
 struct WarpSums {
-  float ring[8][kRingStride];     // sums along diagonals of matrices, see above
-  float diagonals[kDiagonals];    // [kappa mod 256], kappa from the range's first key
-  float columns[2][kPage];        // of even and of odd pages
+  float ring[8][kRingStride];   // sums along diagonals of matrices, see above
+  float diagonals[kDiagonals];  // [kappa mod 256], kappa from the range's first key
+  float columns[2][kPage];      // of even and of odd pages
 };
 
 // The sums along diagonals that are under way in registers.
