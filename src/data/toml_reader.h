@@ -154,9 +154,12 @@ class TomlReader {
   const toml::node* find(const char* key, std::string_view expected, bool is_optional) {
     known_.emplace_back(key);
     const toml::node* node = table_.get(key);
-    if (node == nullptr && !is_optional)
-      fail(key, fmt::format("expected {}, found nothing", expected));
-    return node;
+    if (node != nullptr || is_optional) return node;
+    std::vector<std::string> others;
+    for (const auto& [name, value] : table_) others.emplace_back(name.str());
+    const std::string near = nearest(key, others);
+    fail(key, fmt::format("expected {}, found nothing{}", expected,
+                          near.empty() ? "" : fmt::format(" but '{}'", near)));
   }
 
   template <class Take>
