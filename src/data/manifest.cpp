@@ -138,7 +138,6 @@ Result<Manifest> make_manifest(const std::filesystem::path& folder, ThreadPool& 
 }
 
 std::string manifest_json(const Manifest& manifest) {
-  nlohmann::json titles = nlohmann::json::array();
   std::string text = "{\"titles\": [";
   const char* separator = "\n ";
   for (const Title& title : manifest.titles) {  // one line each, so that differences show well
