@@ -81,6 +81,7 @@ void read_data(TomlReader& table, const std::filesystem::path& folder,
   data.held_out = table.texts("held_out");
   std::sort(data.held_out.begin(), data.held_out.end());
   data.least_sample = table.integer("least_sample", 64, kLongestSequence, data.least_sample);
+  data.full_fraction = table.number("full_fraction", 0, 1, data.full_fraction);
   data.question_fraction = table.number("question_fraction", 0.001, 0.9, data.question_fraction);
   data.most_turns = table.integer("most_turns", 1, 4096, data.most_turns);
   data.context_weight = table.number("context_weight", 0, 1, data.context_weight);

@@ -44,8 +44,10 @@ struct DataRecipe {
   std::filesystem::path manifest;     // what must lie there
   std::vector<std::string> held_out;  // titles that are never trained on, sorted
   Mixture mixture;
-  // Of a task's sample: its length is log-uniform from `least_sample` to the sequence, and turns of
-  // question and answer take about `question_fraction` of it, at most `most_turns`.
+  // Of the sequences for tasks, this share is filled by one sample; the others hold several, whose
+  // lengths are spread evenly over doublings from `least_sample` on. In a sample, turns of question
+  // and answer take about `question_fraction`, and are `most_turns` at most.
+  double full_fraction = 0.5;
   int64_t least_sample = 256;
   double question_fraction = 0.25;
   int64_t most_turns = 32;
