@@ -47,8 +47,9 @@ TEST(Gradients, EqualNumericalDifferences) {
     SCOPED_TRACE(config.architecture);
     Parameters parameters(config, at::kCPU, at::kFloat);
     parameters.initialise(5);
-    // Larger weights, so that every part of the model matters.
-    parameters.masters().mul_(4);
+    // Larger matrices, so that every part of the model matters.
+    parameters.range(ParameterKind::kMatrix).of(parameters.masters()).mul_(6);
+    parameters.range(ParameterKind::kEmbedding).of(parameters.masters()).mul_(6);
     const Batch batch = testing::random_batch({9, 1, 14}, config.vocab_size, 17);
     const at::Tensor gradients = gradients_of(parameters, batch);
     for (const ParameterSpec& spec : parameters.specs()) {

@@ -1,10 +1,13 @@
 #pragma once
 // Small models and batches that the tests of training share.
 
+#include <cstdlib>
+#include <filesystem>
 #include <random>
 
+#include "base/file.h"
 #include "formats/model_config.h"
-#include "train/batch.h"
+#include "train/trainer.h"
 
 namespace kvasir::train::testing {
 
@@ -41,5 +44,52 @@ inline Batch random_batch(const std::vector<int32_t>& lengths, int64_t vocab, ui
   }
   return batch;
 }
+
+// The config.json that says the same as tiny_config(), and tokenizer files to copy.
+inline void write_tiny_model(const std::filesystem::path& folder) {
+  std::filesystem::create_directories(folder);
+  write_file(folder / "config.json", R"({"architectures": ["LlamaForCausalLM"],
+    "model_type": "llama", "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2,
+    "num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8, "vocab_size": 61,
+    "max_position_embeddings": 64, "rms_norm_eps": 1e-6, "rope_theta": 10000.0,
+    "tie_word_embeddings": true, "torch_dtype": "bfloat16"})")
+      .value();
+  write_file(folder / "tokenizer_config.json", "{}").value();
+}
+
+// Batches made of their index; `repeats`: always the first.
+class RandomBatches final : public BatchSource {
+ public:
+  explicit RandomBatches(bool repeats = false, int rank = 0, int size = 1)
+      : repeats_(repeats), rank_(rank), size_(size) {}
+  Batch next() override {
+    const int64_t index = repeats_ ? 0 : index_ * size_ + rank_;
+    ++index_;
+    return random_batch({24, 8}, 61, static_cast<uint64_t>(1000 + index));
+  }
+  std::string position() const override { return std::to_string(index_); }
+  void seek(const std::string& position) override { index_ = std::stoll(position); }
+
+ private:
+  bool repeats_;
+  int rank_, size_;
+  int64_t index_ = 0;
+};
+
+// A folder below the system's temporary one, gone at the end.
+class TemporaryFolder {
+ public:
+  TemporaryFolder() {
+    std::string name = std::filesystem::temp_directory_path() / "kvasir-train-XXXXXX";
+    path_ = ::mkdtemp(name.data());
+  }
+  ~TemporaryFolder() { std::filesystem::remove_all(path_); }
+  TemporaryFolder(const TemporaryFolder&) = delete;
+  TemporaryFolder& operator=(const TemporaryFolder&) = delete;
+  std::filesystem::path operator/(const std::string& name) const { return path_ / name; }
+
+ private:
+  std::filesystem::path path_;
+};
 
 }  // namespace kvasir::train::testing
