@@ -3,10 +3,10 @@
 #include <algorithm>
 #include <new>
 
+#include "base/utf8.h"
 #include "cli/commands.h"
 #include "cli/exit_codes.h"
 #include "cli/json_lines.h"
-#include "cli/unicode.h"
 
 namespace kvasir::cli {
 namespace {

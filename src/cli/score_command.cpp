@@ -4,12 +4,12 @@
 #include <numbers>
 
 #include "base/file.h"
+#include "base/utf8.h"
 #include "cli/commands.h"
 #include "cli/exit_codes.h"
 #include "cli/ids.h"
 #include "cli/json_lines.h"
 #include "cli/table.h"
-#include "cli/unicode.h"
 #include "formats/safetensors.h"
 
 namespace kvasir::cli {

@@ -5,7 +5,7 @@
 #include <algorithm>
 
 #include "base/progress.h"
-#include "cli/unicode.h"
+#include "base/utf8.h"
 
 namespace kvasir::cli {
 namespace {
