@@ -7,27 +7,11 @@
 #include <functional>
 
 #include "kernels/paged_attention_problem.h"
+#include "kernels/random_plan.h"
 #include "kvasir/error.h"
 
 namespace kvasir::kernels {
 namespace {
-
-// A plan with its arrays.
-struct OwnPlan {
-  std::vector<HeadProgram> heads;
-  std::vector<PlanSegment> segments;
-  std::vector<int32_t> columns;
-  std::vector<uint32_t> bits;
-  int32_t row_tile = 64;
-
-  AttentionPlan view() const {
-    return {.row_tile = row_tile,
-            .heads = heads,
-            .segments = segments,
-            .columns = columns,
-            .block_bits = bits};
-  }
-};
 
 OwnPlan same_for_all(int heads, std::vector<PlanSegment> segments) {
   const HeadProgram program{.first = 0, .count = static_cast<int32_t>(segments.size())};
@@ -72,89 +56,6 @@ void expect_close(const AttentionProblem& problem, const AttentionResult& expect
     else
       ASSERT_NEAR(expected.lse[i], found.lse[i], is_f32 ? 1e-5 : 5e-4) << "row " << i;
 }
-
-class RandomPlan {
- public:
-  RandomPlan(std::mt19937& random, int q_heads, int64_t rows, int64_t query_offset)
-      : random_(random), length_(query_offset + rows) {
-    plan_.row_tile = below(2) ? 64 : 128;
-    tiles_ = (rows + plan_.row_tile - 1) / plan_.row_tile;
-    query_offset_ = query_offset;
-    for (int head = 0; head < q_heads; ++head) {
-      if (head > 0 && below(2)) {
-        plan_.heads.push_back(plan_.heads.back());
-        continue;
-      }
-      HeadProgram program{.first = static_cast<int32_t>(plan_.segments.size()),
-                          .count = static_cast<int32_t>(below(5))};
-      const bool has_columns = below(2);
-      if (has_columns) add_disjoint_runs();
-      const auto runs = static_cast<int32_t>(plan_.segments.size()) - program.first;
-      program.count += runs;
-      for (int i = runs; i < program.count; ++i) plan_.segments.push_back(segment(has_columns));
-      plan_.heads.push_back(program);
-    }
-  }
-  const OwnPlan& plan() const { return plan_; }
-
- private:
-  int64_t below(int64_t end) {
-    return static_cast<int64_t>(random_() % static_cast<uint32_t>(end));
-  }
-
-  // As the contract of kColumns wants them.
-  void add_disjoint_runs() {
-    int64_t first = -below(length_ + 1);
-    for (int64_t i = below(12); i > 0; --i) {
-      const int64_t count = 1 + below(150);
-      plan_.segments.push_back({.kind = SegmentKind::kRelative,
-                                .first = static_cast<int32_t>(first),
-                                .count = static_cast<int32_t>(count)});
-      first += count + 1 + below(100);
-    }
-  }
-
-  PlanSegment segment(bool has_columns) {
-    PlanSegment segment{.kind = static_cast<SegmentKind>(below(4))};
-    if (segment.kind == (has_columns ? SegmentKind::kRelative : SegmentKind::kColumns))
-      segment.kind = has_columns ? SegmentKind::kColumns : SegmentKind::kRelative;
-    if (below(2)) segment.offset_begin = static_cast<int32_t>(below(length_));
-    if (below(2)) segment.offset_end = segment.offset_begin + static_cast<int32_t>(below(length_));
-    if (below(2)) segment.tile_begin = static_cast<int32_t>(below(tiles_));
-    if (below(2)) segment.tile_end = segment.tile_begin + static_cast<int32_t>(below(tiles_ + 1));
-    switch (segment.kind) {
-      case SegmentKind::kAbsolute:
-        segment.first = static_cast<int32_t>(below(length_));
-        segment.count = below(3) ? static_cast<int32_t>(below(length_)) : kNoBound;
-        break;
-      case SegmentKind::kRelative:
-        segment.first = static_cast<int32_t>(below(length_ + 64) - length_);
-        segment.count = static_cast<int32_t>(below(200));
-        break;
-      case SegmentKind::kColumns: {
-        segment.first = static_cast<int32_t>(plan_.columns.size());
-        const int64_t share = 1 + below(20);
-        const int64_t end = query_offset_ + segment.tile_begin * plan_.row_tile;
-        for (int64_t key = below(share); key < end; key += 1 + below(share))
-          plan_.columns.push_back(static_cast<int32_t>(key));
-        segment.count = static_cast<int32_t>(plan_.columns.size()) - segment.first;
-        break;
-      }
-      case SegmentKind::kBlocks: {
-        segment.first = static_cast<int32_t>(plan_.bits.size());
-        segment.count = static_cast<int32_t>((length_ + 2047) / 2048);
-        for (int64_t i = 0; i < tiles_ * segment.count; ++i)
-          plan_.bits.push_back(below(4) ? random_() & random_() : ~0u);
-        break;
-      }
-    }
-    return segment;
-  }
-
-  std::mt19937& random_;
-  OwnPlan plan_;
-  int64_t length_, tiles_ = 0, query_offset_ = 0;
-};
 
 void check_random(uint32_t seed) {
   std::mt19937 random(seed);
