@@ -19,7 +19,8 @@ font:15px/1.5 system-ui,-apple-system,"Segoe UI","Liberation Sans","DejaVu Sans"
 h1{font-size:1.6rem;line-height:1.25;margin:.5rem 0}h2{font-size:1.15rem;margin:2.25rem 0 .75rem;padding-top:.75rem;border-top:1px solid var(--l)}
 .lede,figcaption,caption{color:var(--m)}a{color:var(--a)}
 nav ul{display:flex;flex-wrap:wrap;gap:.25rem 1.25rem;list-style:none;padding:0;margin:1rem 0}
-figure{margin:1rem 0;overflow-x:auto}figcaption{margin-top:.25rem}
+figure{margin:1rem 0;overflow-x:auto}figure svg{max-width:100%;height:auto}figure svg.wide{max-width:none}
+figcaption{margin-top:.25rem}
 .w{overflow-x:auto;margin:1rem 0}
 table{border-collapse:collapse;font-variant-numeric:tabular-nums}
 caption{text-align:left;padding-bottom:.35rem}
@@ -33,7 +34,8 @@ dl{display:grid;grid-template-columns:max-content 1fr;gap:.15rem 1.25rem;margin:
 dt{color:var(--m)}dd{margin:0;overflow-wrap:anywhere}
 @media print{:root{color-scheme:light;--t:#000;--m:#444;--l:#bbb;--b:#fff;--z:#fff;--a:#000}
 body{max-width:none;padding:0;font-size:11px}nav{display:none}h2{break-after:avoid}
-figure,tr{break-inside:avoid}thead{display:table-header-group}.w,figure{overflow:visible}
+figure,tr{break-inside:avoid}figure svg,figure svg.wide{max-width:100%;max-height:21cm}
+thead{display:table-header-group}.w,figure{overflow:visible}
 th[aria-sort] button::after{content:""}}
 )";
 

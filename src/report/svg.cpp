@@ -28,7 +28,9 @@ std::string svg_file(const Drawing& drawing) {
 }
 
 std::string svg_inline(const Drawing& drawing) {
-  return head_of(drawing, " style=\"max-width:100%;height:auto\"") + drawing.body + "</svg>\n";
+  constexpr double kPageWidth = 1200;
+  const bool is_wide = drawing.width > kPageWidth;
+  return head_of(drawing, is_wide ? " class=\"wide\"" : "") + drawing.body + "</svg>\n";
 }
 
 std::string coordinate(double value) {

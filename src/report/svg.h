@@ -16,7 +16,8 @@ struct Drawing {
 
 // A file by itself: style and background included.
 std::string svg_file(const Drawing& drawing);
-// For a page that has the style already.
+// For a page that has the style already; a drawing that is wider than most pages has the class
+// "wide", which is not to be shrunk until nobody can read it.
 std::string svg_inline(const Drawing& drawing);
 
 enum class Anchor { kStart, kMiddle, kEnd };
