@@ -17,6 +17,8 @@ int dispatch(const Options& options, Environment& environment) {
       return run_command(options, environment);
     case Command::kScore:
       return score_command(options, environment);
+    case Command::kPlan:
+      return plan_command(options, environment);
     case Command::kInfo:
       return info_command(options, environment);
     case Command::kTokenize:

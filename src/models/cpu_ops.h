@@ -10,6 +10,7 @@
 #include "kernels/page.h"
 #include "kernels/paged_attention/paged_attention.h"
 #include "kvasir/request.h"
+#include "models/attention_observer.h"
 #include "models/cpu_weights.h"
 #include "models/rotary.h"
 #include "models/scratch.h"
@@ -66,6 +67,8 @@ class CpuOps {
   // Sets the step that the following operations belong to; it must outlive them. `cancel` may be
   // null.
   void begin_step(const StepLayout& step, const CancelToken* cancel);
+  // Called for every layer that follows; null: nobody.
+  void observe(AttentionObserver* observer) { observer_ = observer; }
   // Query-key pairs scored for each span of the step so far.
   std::span<const uint64_t> scored_pairs() const { return scored_pairs_; }
 
@@ -124,6 +127,8 @@ class CpuOps {
   std::vector<uint64_t> layer_pairs_;              // [attention_spans_]
   std::vector<prefill::PlanBuffer> plan_buffers_;  // [spans of the step, or more]
   std::vector<kernels::AttentionPlan> plans_;      // [plan_buffers_]
+  AttentionObserver* observer_ = nullptr;
+  std::vector<float> observed_lse_;  // [rows, q_heads], where there is an observer
 };
 
 }  // namespace kvasir::models

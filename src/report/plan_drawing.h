@@ -10,6 +10,7 @@
 #include "report/page.h"
 #include "report/png.h"
 #include "report/svg.h"
+#include "report/table.h"
 
 namespace kvasir::report {
 
@@ -42,6 +43,8 @@ IndexedImage head_image(const ModelPlan& plan, size_t layer, size_t head);
 Drawing draw_model(const ModelPlan& plan);
 // The maps alone.
 IndexedImage model_image(const ModelPlan& plan);
+
+Table layer_table(const ModelPlan& plan);
 
 // Totals, all heads, and tables of layers and heads.
 Page plan_page(const ModelPlan& plan);

@@ -99,32 +99,6 @@ class MapShelf {
   std::string definitions_;
 };
 
-Table layer_table(const ModelPlan& plan) {
-  Table table{.columns = {{"layer"},
-                          {"method", false},
-                          {"density"},
-                          {"least dense head"},
-                          {"densest head"},
-                          {"in whole tiles"},
-                          {"recall"},
-                          {"least recall"}}};
-  for (size_t i = 0; i < plan.layers.size(); ++i) {
-    const LayerPlan& layer = plan.layers[i];
-    double least = 1, most = 0;
-    for (const HeadPlan& head : layer.heads) {
-      least = std::min(least, head.size.density());
-      most = std::max(most, head.size.density());
-    }
-    const PlanSize size = total_of(layer);
-    Recall recall;
-    recall.add(layer);
-    table.rows.push_back({count(static_cast<int64_t>(i)), layer.method, percent(size.density(), 2),
-                          percent(least, 2), percent(most, 2), percent(computed_share(size), 2),
-                          percent(recall.mean(), 2), percent(recall.least(), 2)});
-  }
-  return table;
-}
-
 Table head_table(const ModelPlan& plan) {
   Table table{.columns = {{"layer"},
                           {"head"},
@@ -170,6 +144,32 @@ std::string title_of(const ModelPlan& plan) {
 }
 
 }  // namespace
+
+Table layer_table(const ModelPlan& plan) {
+  Table table{.columns = {{"layer"},
+                          {"method", false},
+                          {"density"},
+                          {"least dense head"},
+                          {"densest head"},
+                          {"in whole tiles"},
+                          {"recall"},
+                          {"least recall"}}};
+  for (size_t i = 0; i < plan.layers.size(); ++i) {
+    const LayerPlan& layer = plan.layers[i];
+    double least = 1, most = 0;
+    for (const HeadPlan& head : layer.heads) {
+      least = std::min(least, head.size.density());
+      most = std::max(most, head.size.density());
+    }
+    const PlanSize size = total_of(layer);
+    Recall recall;
+    recall.add(layer);
+    table.rows.push_back({count(static_cast<int64_t>(i)), layer.method, percent(size.density(), 2),
+                          percent(least, 2), percent(most, 2), percent(computed_share(size), 2),
+                          percent(recall.mean(), 2), percent(recall.least(), 2)});
+  }
+  return table;
+}
 
 Drawing draw_model(const ModelPlan& plan) {
   const auto heads = static_cast<double>(std::max<size_t>(1, most_heads(plan)));
