@@ -183,7 +183,7 @@ Drawing draw_model(const ModelPlan& plan) {
 
   SvgWriter svg;
   MapShelf shelf(size);
-  double top = draw_title(svg, title_of(plan), width);
+  double top = draw_title(svg, title_of(plan), std::min(width, 1000.0));
   for (const std::string& line : wrapped(figures_of(plan), kFontSize, width - 24)) {
     svg.text(12, top + 8, line, "k-m");
     top += 17;
