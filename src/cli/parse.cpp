@@ -75,6 +75,16 @@ void check_run(const RunOptions& run) {
     if (question.empty()) refuse("--ask", "expected a question, found an empty text");
 }
 
+void check_plan(const PlanOptions& plan) {
+  if (plan.document.empty()) refuse("plan", "expected --document FILE, a text to read");
+  if (plan.out.empty()) refuse("plan", "expected --out FILE, where the drawing goes");
+  const std::string extension = std::filesystem::path(plan.out).extension();
+  if (extension != ".html" && extension != ".svg" && extension != ".png")
+    refuse("--out", fmt::format("expected *.html, *.svg or *.png, found {}", plan.out));
+  if (plan.layer.has_value() != plan.head.has_value())
+    refuse("plan", "expected --layer and --head together, or neither");
+}
+
 void check(const Options& options, const std::string& name) {
   if (options.run.generation.logprobs && !options.json)
     refuse("--logprobs", "expected --json beside it: only there log-probabilities are shown");
@@ -84,6 +94,7 @@ void check(const Options& options, const std::string& name) {
   if (needs_model && options.engine.model.empty())
     refuse(name, "expected --model DIR, the folder of a model");
   if (options.command == Command::kRun) check_run(options.run);
+  if (options.command == Command::kPlan) check_plan(options.plan);
   if (options.command == Command::kScore &&
       options.score.file.empty() == !options.score.ids.has_value())
     refuse(name, "expected a FILE of text or --ids FILE, and not both");

@@ -285,21 +285,23 @@ CpuOps::Activation CpuOps::attend(Heads heads, const Layer& layer, bool narrow) 
   lay_out_attention(layer, narrow);
   if (stopped()) return {buffers_.mixed, rows, q_size};
   const double start = seconds();
-  kernels::run_attention(context_,
-                         {.q = buffers_.queries,
-                          .q_row_stride = q_size,
-                          .out = buffers_.mixed,
-                          .lse = nullptr,
-                          .pages = pages_,
-                          .q_heads = static_cast<int>(config.num_q_heads),
-                          .scale = attention_scale(config),
-                          .window = layer.window,
-                          .spans = attention_spans_,
-                          .deterministic = step_->deterministic,
-                          .workspace = buffers_.workspace,
-                          .scored_pairs = layer_pairs_.data()},
-                         weights_.isa);
+  if (observer_) observed_lse_.resize(static_cast<size_t>(rows * config.num_q_heads));
+  const kernels::AttentionArgs attention{.q = buffers_.queries,
+                                         .q_row_stride = q_size,
+                                         .out = buffers_.mixed,
+                                         .lse = observer_ ? observed_lse_.data() : nullptr,
+                                         .pages = pages_,
+                                         .q_heads = static_cast<int>(config.num_q_heads),
+                                         .scale = attention_scale(config),
+                                         .window = layer.window,
+                                         .spans = attention_spans_,
+                                         .deterministic = step_->deterministic,
+                                         .workspace = buffers_.workspace,
+                                         .scored_pairs = layer_pairs_.data()};
+  kernels::run_attention(context_, attention, weights_.isa);
   attention_seconds_ += seconds() - start;
+  if (observer_ && !stopped())
+    observer_->on_attention(static_cast<int>(layer_index_), context_, attention);
   for (size_t i = 0; i < layer_pairs_.size(); ++i)
     span_counts_[span_of_attention_[i]].scored_pairs += layer_pairs_[i];
   return {buffers_.mixed, rows, q_size};

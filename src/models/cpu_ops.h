@@ -10,6 +10,7 @@
 #include "kernels/page.h"
 #include "kernels/paged_attention/paged_attention.h"
 #include "kvasir/request.h"
+#include "models/attention_observer.h"
 #include "models/cpu_weights.h"
 #include "models/rotary.h"
 #include "models/scratch.h"
@@ -66,6 +67,8 @@ class CpuOps {
   // Sets the step that the following operations belong to; it must outlive them. `cancel` may be
   // null.
   void begin_step(const StepLayout& step, const CancelToken* cancel);
+  // Called for every layer that follows; null: nobody.
+  void observe(AttentionObserver* observer) { observer_ = observer; }
   // What attention did for a span of the step so far.
   struct SpanCount {
     uint64_t scored_pairs = 0;  // query-key pairs, those of estimates included
@@ -134,6 +137,8 @@ class CpuOps {
   std::vector<prefill::PlanBuffer> plan_buffers_;  // [spans of the step, or more]
   std::vector<kernels::AttentionPlan> plans_;      // [plan_buffers_]
   prefill::Workspace plan_workspace_;
+  AttentionObserver* observer_ = nullptr;
+  std::vector<float> observed_lse_;  // [rows, q_heads], where there is an observer
 };
 
 }  // namespace kvasir::models

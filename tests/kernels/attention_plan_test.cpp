@@ -6,8 +6,8 @@
 
 #include <functional>
 
-#include "kernels/attention_plan_problem.h"
 #include "kernels/paged_attention_problem.h"
+#include "kernels/random_plan.h"
 #include "kvasir/error.h"
 
 namespace kvasir::kernels {

@@ -1,6 +1,9 @@
 #pragma once
-// Attention plans for tests: with their arrays, and at random.
+// Attention plans for tests: random ones with every kind of segment, and what a plan holds, pair by
+// pair, by the text of attention_plan.h.
 
+#include <algorithm>
+#include <cstdint>
 #include <random>
 #include <vector>
 
@@ -119,5 +122,37 @@ class RandomPlan {
   OwnPlan plan_;
   int64_t length_, tiles_ = 0, query_offset_ = 0;
 };
+
+// Whether a segment of head `head` lets query `row` of a span meet `key`; columns in relative runs
+// not.
+inline bool holds(const AttentionPlan& plan, int head, const PlanSegment& segment,
+                  int64_t query_offset, int64_t row, int64_t key) {
+  const int64_t tile = row / plan.row_tile, offset = query_offset + row - key;
+  const int64_t relative = key - query_offset - tile * plan.row_tile;
+  if (tile < segment.tile_begin || tile >= segment.tile_end) return false;
+  if (offset < segment.offset_begin || offset >= segment.offset_end) return false;
+  const auto in_run = [](const PlanSegment& run, int64_t place) {
+    return place >= run.first && (run.count == kNoBound || place < int64_t{run.first} + run.count);
+  };
+  switch (segment.kind) {
+    case SegmentKind::kAbsolute:
+      return in_run(segment, key);
+    case SegmentKind::kRelative:
+      return in_run(segment, relative);
+    case SegmentKind::kColumns: {
+      const HeadProgram& program = plan.heads[static_cast<size_t>(head)];
+      for (const PlanSegment& run : plan.segments.subspan(program.first, program.count))
+        if (run.kind == SegmentKind::kRelative && in_run(run, relative)) return false;
+      return std::ranges::count(plan.columns.subspan(segment.first, segment.count), key) > 0;
+    }
+    case SegmentKind::kBlocks: {
+      const int64_t block = key / 64;
+      return block < 32ll * segment.count &&
+             (plan.block_bits[segment.first + tile * segment.count + block / 32] >> (block % 32) &
+              1);
+    }
+  }
+  return false;
+}
 
 }  // namespace kvasir::kernels
