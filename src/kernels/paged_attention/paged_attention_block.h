@@ -27,8 +27,8 @@ inline constexpr int kRowPadding = 16;     // packed queries and sums come in so
 // Bytes between rows of scores of 128 keys: a little more than a power of two, so that rows do not
 // all fall into the same few sets of the L1 cache.
 inline constexpr int kScoreRowBytes = 128 * 4 + 64;
-// Scores and weights of a tile of rows: in rows, or as paged_attention_amx.cpp keeps them.
-inline constexpr int kScoreScratchBytes = kTileQueryRows * (kMostBlockKeys + 2 * 64) * 2;
+// Scores and weights of a tile of rows, in rows, or of some as paged_attention_amx.cpp keeps them.
+inline constexpr int kScoreScratchBytes = 2 * kTileQueryRows * (kMostBlockKeys * 2 + 32 * 4);
 static_assert(kTileQueryRows * kScoreRowBytes <= kScoreScratchBytes);
 inline constexpr int kDenominatorLanes = 16;
 
