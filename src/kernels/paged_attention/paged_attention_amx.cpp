@@ -160,7 +160,7 @@ struct RowTile {
   int rows;
   Columns columns;
   std::byte* weights;  // [granule][panel of rows][key pair][row]
-  // Of each row: the places that it sees; filled where the columns are masked.
+  // Of each row: the places that it sees; filled where they differ from row to row.
   alignas(64) int32_t first[kTileQueryRows], last[kTileQueryRows];
 };
 
@@ -250,13 +250,20 @@ void sum_granules(const QueryBlock& queries, const Geometry& geometry, const Row
 
 // Puts -inf in place of the scores that rows of a panel do not see.
 void mask_panel(const RowTile& tile, int panel, int column, float* scores) {
+  const Vec none = set1(-__builtin_inff());
+  if (!tile.columns.differs) {
+    for (int i = 0; i < kKeyGranule; ++i)
+      if (column + i < tile.columns.clear_first || column + i >= tile.columns.clear_last)
+        store(scores + i * kPanelRows, none);
+    return;
+  }
   const Bits first = _mm512_load_si512(tile.first + panel * kPanelRows);
   const Bits last = _mm512_load_si512(tile.last + panel * kPanelRows);
   for (int i = 0; i < kKeyGranule; ++i) {
     const Bits place = _mm512_set1_epi32(column + i);
     const __mmask16 hidden =
         _mm512_cmpgt_epi32_mask(first, place) | _mm512_cmple_epi32_mask(last, place);
-    _mm512_mask_storeu_ps(scores + i * kPanelRows, hidden, set1(-__builtin_inff()));
+    _mm512_mask_storeu_ps(scores + i * kPanelRows, hidden, none);
   }
 }
 
@@ -322,9 +329,12 @@ void weigh_granule(const QueryBlock& queries, const Geometry& geometry, const Un
                    NextBlock& next) {
   const RowTile& tile = *unit.tile;
   const bool masked = tile.columns.masked(unit.column, unit.column + kKeyGranule);
+  const uint64_t hidden = tile.columns.hidden_bits(unit.column, kKeyGranule);
   for (int panel = 0; panel * kPanelRows < tile.rows; ++panel) {
     float* scores = reinterpret_cast<float*>(unit.scores + panel * kPanelScoreBytes);
     if (masked) mask_panel(tile, panel, unit.column, scores);
+    for (uint64_t bits = hidden; bits != 0; bits &= bits - 1)
+      store(scores + __builtin_ctzll(bits) * kPanelRows, set1(-__builtin_inff()));
     const int64_t row = tile.row + panel * kPanelRows;
     Vec total = weigh_scores(scores, set1(queries.scale_log2), load(queries.scratch.maxima + row),
                              granule_weights(tile, unit.column) + panel * kPanelWeightBytes, next);
@@ -342,12 +352,18 @@ bool set_tile(const QueryBlock& queries, const KeyBlock& keys, int64_t row, RowT
   tile.rows = static_cast<int>(rest < kTileQueryRows ? rest : kTileQueryRows);
   tile.columns = visible_columns(queries, keys, row, tile.rows);
   if (tile.columns.last <= tile.columns.first) return false;
-  if (!tile.columns.masked()) return true;
+  if (!tile.columns.differs) return true;
+  int64_t query = row / queries.group, head = row % queries.group;
+  const TilePlaces& places = keys.tiles[row / queries.tile_rows];
+  Places seen{};
   for (int i = 0; i < kTileQueryRows; ++i) {
-    const int64_t known = row + (i < tile.rows ? i : tile.rows - 1);
-    const Places seen = visible_places(keys, queries.first_position + known / queries.group);
+    if (i < tile.rows && (i == 0 || head == 0))
+      seen = visible_places(keys, places, queries.first_position + query);
     tile.first[i] = static_cast<int32_t>(seen.first);
     tile.last[i] = static_cast<int32_t>(seen.last);
+    if (++head < queries.group) continue;
+    head = 0;
+    ++query;
   }
   return true;
 }
@@ -385,6 +401,17 @@ void add_to_tiles(const QueryBlock& queries, const KeyBlock& keys, const Geometr
     }
 }
 
+// How many granules of keys tiles of rows meet, about.
+int64_t units_of(const QueryBlock& queries, const KeyBlock& keys) {
+  int64_t places = 0;
+  for (int64_t row = 0; row < queries.rows; row += queries.tile_rows) {
+    const TilePlaces& tile = keys.tiles[row / queries.tile_rows];
+    const int64_t rest = queries.rows - row;
+    places += (tile.last - tile.first) * (rest < queries.tile_rows ? rest : queries.tile_rows);
+  }
+  return places / (kTileQueryRows * kKeyGranule) + 1;
+}
+
 uint64_t add_turned(const QueryBlock& queries, const KeyBlock& keys) {
   const Geometry geometry = geometry_of(queries);
   if (queries.head_dim % kTileElements != 0) pad_keys(queries, keys, geometry);
@@ -392,26 +419,27 @@ uint64_t add_turned(const QueryBlock& queries, const KeyBlock& keys) {
   configure_tiles();
   // The next block is fetched evenly over the steps of both products and of the softmax: while many
   // lines are on their way, those that the products need wait.
-  const int64_t tiles_of_rows = (queries.rows + kTileQueryRows - 1) / kTileQueryRows;
-  NextBlock next(keys, 2 * 64 * row_source_bytes<PairsOp>(queries.head_dim),
-                 tiles_of_rows * (kBlockKeys / kKeyGranule) *
-                     (2 * geometry.head_tiles + kTilePanels * kWeighSteps));
+  NextBlock next(keys,
+                 units_of(queries, keys) * (2 * geometry.head_tiles + kTilePanels * kWeighSteps));
   RowTile tiles[kTilesTogether];
   for (int i = 0; i < kTilesTogether; ++i)
     tiles[i].weights =
         queries.scratch.scores + kTilesTogether * kTileScoreBytes + i * kTileWeightBytes;
   uint64_t scored = 0;
   int count = 0;
-  for (int64_t row = 0; row < queries.rows; row += kTileQueryRows) {
+  int64_t row = next_seeing_row(queries, keys, 0);
+  while (row < queries.rows) {
     RowTile& tile = tiles[count];
     if (set_tile(queries, keys, row, tile)) {
       scored += static_cast<uint64_t>(tile.rows * (tile.columns.last - tile.columns.first));
       ++count;
     }
-    if (count == 0 || (count < kTilesTogether && row + kTileQueryRows < queries.rows)) continue;
+    row = next_seeing_row(queries, keys, row + kTileQueryRows);
+    if (count == 0 || (count < kTilesTogether && row < queries.rows)) continue;
     add_to_tiles(queries, keys, geometry, tiles, count, next);
     count = 0;
   }
+  next.finish();
   _tile_release();
   return scored;
 }

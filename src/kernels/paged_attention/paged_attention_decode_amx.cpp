@@ -163,7 +163,7 @@ uint64_t decode_keys(const QueryBlock& queries, const KeyBlock& keys) {
   const Columns columns = visible_columns(queries, keys, 0, queries.rows);
   if (columns.last <= columns.first) return 0;
   const int64_t row_bytes = row_source_bytes<PairsOp>(queries.head_dim);
-  NextBlock next(keys, 2 * 64 * row_bytes);
+  NextBlock next(keys, 0);
   for (int64_t row = 0; row < queries.rows; row += kSlotRows) {
     const int64_t rows = queries.rows - row < kSlotRows ? queries.rows - row : kSlotRows;
     if (row == 0 || rows < kSlotRows) configure_tiles(rows);
