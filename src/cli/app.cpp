@@ -242,7 +242,7 @@ void add_run(CLI::App& app, Options& options) {
               "tokens of KV to plan for (default: the model's maximum; on a GPU, all that fits)",
               options.engine.context, 1, kMostContext);
   add.integer("--chunk",
-              "prompt tokens in one step (default: 1024; 8192 on a GPU and for methods that plan)",
+              "prompt tokens in one step (default: 1024, on a GPU 8192; more where a method plans)",
               options.engine.chunk, 1, kMostChunk);
   add.integer("--max-sequences", "answers running at once (default: 64)",
               options.engine.max_sequences, 1, kMostSequences);
@@ -276,7 +276,7 @@ void add_score(CLI::App& app, Options& options) {
   add_stages(add, score.stages);
   add.group("Engine");
   add.integer("--chunk",
-              "tokens in one step (default: 1024; 8192 on a GPU and for methods that plan)",
+              "tokens in one step (default: 1024, on a GPU 8192; more where a method plans)",
               options.engine.chunk, 1, kMostChunk);
   add.flag("--deterministic", "bit-equal results whatever the window",
            options.engine.deterministic);
@@ -316,7 +316,7 @@ void add_info(CLI::App& app, Options& options) {
   add.integer("--sequences", "sequences of that length at once (default: 1)", options.sequences, 1,
               kMostSequences);
   add.integer("--chunk",
-              "prompt tokens in one step (default: 1024; 8192 on a GPU and for methods that plan)",
+              "prompt tokens in one step (default: 1024, on a GPU 8192; more where a method plans)",
               options.engine.chunk, 1, kMostChunk);
   add.group("Output");
   add.flag("--json", "one JSON object on stdout", options.json);
