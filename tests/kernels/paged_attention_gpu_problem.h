@@ -61,6 +61,7 @@ class GpuAttentionProblem {
         tables_(all_tables()) {}
 
   const AttentionShape& shape() const { return exact_.shape(); }
+  const AttentionProblem& exact() const { return exact_; }  // the same values in f32
   DType dtype() const { return dtype_; }
   int64_t rows() const { return exact_.rows(); }
   int64_t out_stride() const { return row_elements() + shape().out_row_gap; }

@@ -4,7 +4,7 @@
 
 #include <memory>
 
-#include "kernels/attention_plan_problem.h"
+#include "kernels/random_plan.h"
 #include "kernels/paged_attention/prefill_attention_table.h"
 #include "kernels/paged_attention_gpu_problem.h"
 
