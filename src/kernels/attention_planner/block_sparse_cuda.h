@@ -15,10 +15,10 @@
 namespace kvasir::kernels {
 
 struct CudaBlockSparseArgs {
-  const void* q = nullptr;    // [rows, q_heads, head_dim] in pages.dtype
-  int64_t q_row_stride = 0;   // elements
-  PagePool pages;             // kBF16 or kF16; head_dim a multiple of 16 up to 256
-  int q_heads = 0;            // a multiple of pages.kv_heads
+  const void* q = nullptr;                   // [rows, q_heads, head_dim] in pages.dtype
+  int64_t q_row_stride = 0;                  // elements
+  PagePool pages;                            // kBF16 or kF16; head_dim a multiple of 16 up to 256
+  int q_heads = 0;                           // a multiple of pages.kv_heads
   const HeadBudget* heads = nullptr;         // [q_heads], device; others than kBlockSparse are left
                                              // out
   const CudaAttentionSpan* spans = nullptr;  // device
@@ -28,7 +28,7 @@ struct CudaBlockSparseArgs {
   int64_t max_length = 0;  // query_offset + rows of any span; at most 2^20
   int32_t blocks = 100;    // of each row tile
   bool force_diagonal = true, force_sink = true;
-  CudaPlanArrays plan;  // head_words: block_sparse_words(...)
+  CudaPlanArrays plan;             // head_words: block_sparse_words(...)
   std::byte* workspace = nullptr;  // block_sparse_workspace_bytes(...), 256-byte aligned
 };
 

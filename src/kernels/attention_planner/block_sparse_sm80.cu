@@ -10,9 +10,9 @@ namespace {
 constexpr int kBlockKeys = static_cast<int>(kPageTokens);
 constexpr int kThreads = 256;
 constexpr int kWarps = kThreads / 32;
-constexpr int kMostTiles = 4;         // row tiles that a block takes, as far as their products fit
+constexpr int kMostTiles = 4;  // row tiles that a block takes, as far as their products fit
 constexpr int kProductBytes = 80 << 10;
-constexpr int kLanes = 8;   // sums of a product side by side
+constexpr int kLanes = 8;  // sums of a product side by side
 constexpr int kMaxHeadDim = 256;
 
 struct Params {
@@ -43,9 +43,9 @@ __global__ void mean_keys(Params params) {
     is_wanted |= is_block_sparse(params, kv_head * params.group + i);
   if (!is_wanted) return;
   const int head_dim = args.pages.head_dim, element = static_cast<int>(threadIdx.x);
-  const auto* keys = reinterpret_cast<const T*>(
-                         args.pages.base +
-                         int64_t{args.page_tables[span.first_page + block]} * args.pages.page_bytes) +
+  const auto* keys = reinterpret_cast<const T*>(args.pages.base +
+                                                int64_t{args.page_tables[span.first_page + block]} *
+                                                    args.pages.page_bytes) +
                      int64_t{kv_head} * 2 * kBlockKeys * head_dim + element;
   float sum = 0;
 #pragma unroll 16
@@ -89,7 +89,7 @@ __global__ void mean_queries(Params params) {
 
 // --- Products and what is taken of them.
 
-using SelectShared = radix::Shared<kThreads, false>;
+using SelectShared = radix::Shared<OneBlock, kThreads, false>;
 
 // Some row tiles of a head against all blocks that the last of them sees: keys[tile][block] of the
 // products. Eight sums side by side, as the definition has it.
@@ -142,8 +142,8 @@ __device__ __forceinline__ void write_bits(const float* products, int blocks,
   for (int word = first; word < last; ++word) {
     const uint32_t own = key(word), ties = __ballot_sync(~0u, own == threshold.key);
     const uint32_t rank = before + __popc(ties & ((1u << lane) - 1));
-    const uint32_t taken = __ballot_sync(
-        ~0u, own > threshold.key || (own == threshold.key && rank < threshold.equal));
+    const uint32_t taken =
+        __ballot_sync(~0u, own > threshold.key || (own == threshold.key && rank < threshold.equal));
     if (lane == 0) bits[word] = taken;
     before += __popc(ties);
   }
@@ -171,9 +171,8 @@ __global__ void __launch_bounds__(kThreads) select_blocks(Params params) {
   for (int i = static_cast<int>(threadIdx.x); i < kTiles * head_dim; i += kThreads) {
     const int tile = i / head_dim;
     tile_means[tile][i % head_dim] =
-        tile < tiles
-            ? params.tile_means[(place * params.most_tiles + first_tile) * head_dim + i]
-            : 0;
+        tile < tiles ? params.tile_means[(place * params.most_tiles + first_tile) * head_dim + i]
+                     : 0;
   }
   __syncthreads();
   const auto end_of = [&](int tile) {
@@ -183,7 +182,7 @@ __global__ void __launch_bounds__(kThreads) select_blocks(Params params) {
       params.block_means + (int64_t{span_index} * args.pages.kv_heads + head / params.group) *
                                head_dim * params.most_blocks);
   multiply_means<kTiles>(params, (end_of(tiles - 1) - 1) / kBlockKeys + 1, block_means, tile_means,
-                 products, params.most_blocks);
+                         products, params.most_blocks);
   __syncthreads();
   int64_t pairs = 0, dense_pairs = 0;
   for (int tile = 0; tile < tiles; ++tile) {
@@ -206,15 +205,15 @@ __global__ void __launch_bounds__(kThreads) select_blocks(Params params) {
                       use(block < blocks ? radix::key_of(own[block]) : radix::kNone);
                     }
                   });
-    uint32_t* bits = args.plan.block_bits + place * args.plan.head_words +
-                     int64_t{first_tile + tile} * words;
+    uint32_t* bits =
+        args.plan.block_bits + place * args.plan.head_words + int64_t{first_tile + tile} * words;
     write_bits(own, blocks, threshold, words, bits, equals);
     if (threadIdx.x == 0) {
       const int rows = end - position;
       // The last block may hold keys that the tile does not see.
       const bool has_last = bits[(blocks - 1) / 32] >> (blocks - 1) % 32 & 1;
-      const int keys = min(args.blocks, blocks) * kBlockKeys -
-                       (has_last ? blocks * kBlockKeys - end : 0);
+      const int keys =
+          min(args.blocks, blocks) * kBlockKeys - (has_last ? blocks * kBlockKeys - end : 0);
       pairs += int64_t{rows} * keys;
       dense_pairs += int64_t{rows} * end;
     }
@@ -251,11 +250,11 @@ void run_type(const cuda::Context& context, const Params& params) {
   const auto q_heads = static_cast<unsigned>(args.q_heads);
   const auto threads = static_cast<unsigned>(args.pages.head_dim);
   launch(context, mean_keys<T>,
-         dim3(static_cast<unsigned>(params.most_blocks),
-              static_cast<unsigned>(args.pages.kv_heads), spans),
+         dim3(static_cast<unsigned>(params.most_blocks), static_cast<unsigned>(args.pages.kv_heads),
+              spans),
          threads, 0, params);
-  launch(context, mean_queries<T>,
-         dim3(static_cast<unsigned>(params.most_tiles), q_heads, spans), threads, 0, params);
+  launch(context, mean_queries<T>, dim3(static_cast<unsigned>(params.most_tiles), q_heads, spans),
+         threads, 0, params);
 }
 
 template <int kTiles>
@@ -285,13 +284,12 @@ void run_block_sparse(const cuda::Context& context, const CudaBlockSparseArgs& a
   if (args.span_count == 0 || args.max_rows == 0) return;
   const Layout layout(args.q_heads, args.pages.kv_heads, args.pages.head_dim, args.span_count,
                       args.max_rows, args.max_length, args.plan.row_tile);
-  const Params params{
-      .args = args,
-      .group = args.q_heads / args.pages.kv_heads,
-      .most_blocks = layout.most_blocks,
-      .most_tiles = layout.most_tiles,
-      .block_means = reinterpret_cast<float*>(args.workspace),
-      .tile_means = reinterpret_cast<float*>(args.workspace + layout.tile_means)};
+  const Params params{.args = args,
+                      .group = args.q_heads / args.pages.kv_heads,
+                      .most_blocks = layout.most_blocks,
+                      .most_tiles = layout.most_tiles,
+                      .block_means = reinterpret_cast<float*>(args.workspace),
+                      .tile_means = reinterpret_cast<float*>(args.workspace + layout.tile_means)};
   if (args.pages.dtype == DType::kBF16)
     run_type<bfloat16>(context, params);
   else

@@ -30,10 +30,10 @@ struct Layout {
     }
     bytes = index + vertical_slash_index_workspace_bytes(bounds.budgets, group, units);
     if (bounds.has_block_sparse)
-      bytes = std::max(bytes, block_sparse_workspace_bytes(
-                                  bounds.q_heads, bounds.kv_heads, bounds.head_dim,
-                                  bounds.span_count, bounds.max_rows, bounds.max_length,
-                                  bounds.row_tile));
+      bytes =
+          std::max(bytes, block_sparse_workspace_bytes(
+                              bounds.q_heads, bounds.kv_heads, bounds.head_dim, bounds.span_count,
+                              bounds.max_rows, bounds.max_length, bounds.row_tile));
   }
   int group;
   int64_t stride;
@@ -46,8 +46,7 @@ struct Layout {
 CudaPlanArrays minference_plan_sizes(const MinferenceBounds& bounds) {
   CudaPlanArrays sizes;
   sizes.row_tile = bounds.row_tile;
-  sizes.head_segments =
-      vertical_slash_segments(bounds.budgets, bounds.max_length, bounds.row_tile);
+  sizes.head_segments = vertical_slash_segments(bounds.budgets, bounds.max_length, bounds.row_tile);
   sizes.head_columns = bounds.budgets.most_columns;
   if (bounds.has_block_sparse)
     sizes.head_words = static_cast<int32_t>(

@@ -30,10 +30,10 @@ struct MinferenceBounds {
 };
 
 struct MinferencePlanArgs {
-  const void* q = nullptr;     // [rows, q_heads, head_dim] in pages.dtype
-  int64_t q_row_stride = 0;    // elements, a multiple of 8
-  PagePool pages;              // kBF16 or kF16
-  float scale = 0;             // positive; usually 1 / sqrt(head_dim)
+  const void* q = nullptr;                   // [rows, q_heads, head_dim] in pages.dtype
+  int64_t q_row_stride = 0;                  // elements, a multiple of 8
+  PagePool pages;                            // kBF16 or kF16
+  float scale = 0;                           // positive; usually 1 / sqrt(head_dim)
   const HeadBudget* heads = nullptr;         // [q_heads], device
   const CudaAttentionSpan* spans = nullptr;  // [span_count], device
   const uint32_t* page_tables = nullptr;     // device; of this layer
