@@ -1,6 +1,6 @@
-#include "cli/unicode.h"
+#include "base/utf8.h"
 
-namespace kvasir::cli {
+namespace kvasir {
 
 std::optional<size_t> invalid_utf8_at(std::string_view text) {
   for (size_t i = 0; i < text.size();) {
@@ -28,4 +28,4 @@ int64_t count_code_points(std::string_view text) {
   return count;
 }
 
-}  // namespace kvasir::cli
+}  // namespace kvasir
