@@ -5,7 +5,7 @@
 #include <cmath>
 #include <limits>
 
-#include "cli/suggest.h"
+#include "base/suggest.h"
 
 namespace kvasir::cli {
 namespace {
@@ -241,7 +241,8 @@ void add_run(CLI::App& app, Options& options) {
   add.integer("--context",
               "tokens of KV to plan for (default: the model's maximum; on a GPU, all that fits)",
               options.engine.context, 1, kMostContext);
-  add.integer("--chunk", "prompt tokens in one step (default: 1024; on a GPU 8192)",
+  add.integer("--chunk",
+              "prompt tokens in one step (default: 1024; 8192 on a GPU and for methods that plan)",
               options.engine.chunk, 1, kMostChunk);
   add.integer("--max-sequences", "answers running at once (default: 64)",
               options.engine.max_sequences, 1, kMostSequences);
@@ -274,12 +275,35 @@ void add_score(CLI::App& app, Options& options) {
            [&score](const std::string& v) { score.dump_logits = v; });
   add_stages(add, score.stages);
   add.group("Engine");
-  add.integer("--chunk", "tokens in one step (default: 1024; on a GPU 8192)", options.engine.chunk,
-              1, kMostChunk);
+  add.integer("--chunk",
+              "tokens in one step (default: 1024; 8192 on a GPU and for methods that plan)",
+              options.engine.chunk, 1, kMostChunk);
   add.flag("--deterministic", "bit-equal results whatever the window",
            options.engine.deterministic);
   add.group("Output");
   add.flag("--json", "one JSON object on stdout", options.json);
+}
+
+void add_plan(CLI::App& app, Options& options) {
+  Adder add(app);
+  PlanOptions& plan = options.plan;
+  add_model(add, options.engine);
+  add.group("Prompt");
+  add.text("-d,--document", "FILE|-", "text to read as a prompt",
+           [&plan](const std::string& v) { plan.document = v; });
+  add.text("--prefill", "NAME[:KEY=VALUE,...]",
+           "the method (kvasir methods lists them; default: dense)",
+           [&plan](const std::string& v) { plan.prefill = parse_method(v, "--prefill"); });
+  add.group("Drawing");
+  add.text("--out", "FILE", "where to: *.html, *.svg or *.png",
+           [&plan](const std::string& v) { plan.out = v; });
+  add.integer("--layer", "with --head: one head alone, larger", plan.layer, 0, kManyInt);
+  add.integer("--head", "of the queries, from 0 on", plan.head, 0, kManyInt);
+  add.group("Engine");
+  add.integer("--chunk", "prompt tokens in one step (default: 1024)", options.engine.chunk, 1,
+              kMostChunk);
+  add.integer("--threads", "CPU threads (default: all that the process may use)",
+              options.engine.threads, 1, kMostThreads);
 }
 
 void add_info(CLI::App& app, Options& options) {
@@ -291,7 +315,8 @@ void add_info(CLI::App& app, Options& options) {
               options.engine.context, 1, kMostContext);
   add.integer("--sequences", "sequences of that length at once (default: 1)", options.sequences, 1,
               kMostSequences);
-  add.integer("--chunk", "prompt tokens in one step (default: 1024; on a GPU 8192)",
+  add.integer("--chunk",
+              "prompt tokens in one step (default: 1024; 8192 on a GPU and for methods that plan)",
               options.engine.chunk, 1, kMostChunk);
   add.group("Output");
   add.flag("--json", "one JSON object on stdout", options.json);
@@ -367,6 +392,7 @@ std::unique_ptr<CLI::App> build_app(Options& options) {
   add_run(add_command(*app, "run", "read documents, answer questions"), options);
   add_score(add_command(*app, "score", "likelihood of a text; divergence between methods"),
             options);
+  add_plan(add_command(*app, "plan", "draw what a prefill method attends to in a text"), options);
   add_info(add_command(*app, "info", "a model's architecture, memory plan and kernels"), options);
   add_tokenize(add_command(*app, "tokenize", "text to token ids and back"), options);
   CLI::App& methods =

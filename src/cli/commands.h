@@ -16,6 +16,7 @@ int run_program(const std::vector<std::string>& arguments, Environment& environm
 
 int run_command(const Options& options, Environment& environment);
 int score_command(const Options& options, Environment& environment);
+int plan_command(const Options& options, Environment& environment);
 int info_command(const Options& options, Environment& environment);
 int tokenize_command(const Options& options, Environment& environment);
 int methods_command(const Options& options, Environment& environment);

@@ -14,7 +14,7 @@
 
 namespace kvasir::cli {
 
-enum class Command { kRun, kScore, kInfo, kTokenize, kMethods, kBench, kCompletion };
+enum class Command { kRun, kScore, kPlan, kInfo, kTokenize, kMethods, kBench, kCompletion };
 
 // What one request may set; flags set it for all, a line of --batch for itself.
 struct GenerationOptions {
@@ -55,6 +55,12 @@ struct ScoreCommandOptions {
   std::optional<std::string> dump_logits;
 };
 
+struct PlanOptions {
+  std::string document, out;
+  MethodChoice prefill{"dense", {}};
+  std::optional<int> layer, head;  // both or neither: one head alone
+};
+
 struct TokenizeOptions {
   std::string file;
   bool no_special = false, decode = false;
@@ -73,6 +79,7 @@ struct Options {
   bool dry_run = false;
   RunOptions run;
   ScoreCommandOptions score;
+  PlanOptions plan;
   int64_t sequences = 1;  // info
   TokenizeOptions tokenize;
   BenchFlags bench;

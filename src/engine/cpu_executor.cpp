@@ -52,10 +52,15 @@ Result<StepResult> CpuExecutor::run(const Step& step) {
   if (ops_.stopped()) return Error(ErrorCode::kCancelled, "the step was cancelled");
 
   StepResult result;
-  const std::span<const uint64_t> scored = ops_.scored_pairs();
-  for (size_t i = 0; i < step.spans.size(); ++i)
-    result.spans.push_back(
-        {.scored_pairs = scored[i], .causal_pairs = causal_pairs(step.spans[i], weights_.config)});
+  for (size_t i = 0; i < step.spans.size(); ++i) {
+    const models::CpuOps::SpanCount& count = ops_.span_counts()[i];
+    result.spans.push_back({.scored_pairs = count.scored_pairs,
+                            .causal_pairs = causal_pairs(step.spans[i], weights_.config),
+                            .planned_heads = count.planned_heads,
+                            .dense_heads = count.dense_heads,
+                            .plan_seconds = count.plan_seconds,
+                            .attention_seconds = ops_.attention_seconds()});
+  }
   return result;
 }
 

@@ -8,6 +8,7 @@
 #include <thread>
 
 #include "bench/bench.h"
+#include "engine/trace_prefill.h"
 
 namespace kvasir {
 
@@ -385,6 +386,14 @@ Score Engine::score(std::span<const TokenId> tokens, const ScoreOptions& options
   }
   return score;
 }
+
+namespace engine {
+
+void trace_prefill(const EngineOptions&, std::span<const TokenId>, const TraceOptions&) {
+  throw Error(ErrorCode::kUnsupported, "rules have no attention to trace", "fake");
+}
+
+}  // namespace engine
 
 namespace bench {
 

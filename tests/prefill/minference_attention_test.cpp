@@ -3,8 +3,8 @@
 #include <gtest/gtest.h>
 
 #include "kernels/paged_attention_problem.h"
+#include "prefill/held.h"
 #include "prefill/minference/minference.h"
-#include "prefill/minference_plan.h"
 
 namespace kvasir::prefill::minference {
 namespace {

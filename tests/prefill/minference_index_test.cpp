@@ -3,8 +3,8 @@
 #include <random>
 #include <set>
 
+#include "prefill/held.h"
 #include "prefill/minference/vertical_slash_index.h"
-#include "prefill/minference_plan.h"
 
 namespace kvasir::prefill::minference {
 namespace {

@@ -7,8 +7,8 @@
 #include <random>
 #include <set>
 
+#include "prefill/held.h"
 #include "prefill/minference/minference.h"
-#include "prefill/minference_plan.h"
 
 namespace kvasir::prefill::minference {
 namespace {

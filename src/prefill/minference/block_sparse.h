@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "kernels/page.h"
-#include "prefill/minference/chunk.h"
+#include "prefill/layer_queries.h"
 #include "prefill/planner.h"
 
 namespace kvasir::prefill::minference {

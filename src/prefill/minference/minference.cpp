@@ -26,7 +26,6 @@ class Group {
         workspace_(workspace),
         kv_head_(kv_head),
         size_(queries.q_heads / queries.pages.kv_heads) {
-    workspace.block_means.clear();
     for (int head = kv_head * size_; head < (kv_head + 1) * size_; ++head)
       if (pattern(head).kind == HeadPatternKind::kVerticalSlash) estimated_.push_back(head);
   }
@@ -38,7 +37,7 @@ class Group {
       const size_t first = output.segments.size();
       switch (pattern(head).kind) {
         case HeadPatternKind::kVerticalSlash:
-          append_index(workspace_.selections[next++], report, output);
+          append_index(selections_[next++], report, output);
           break;
         case HeadPatternKind::kAShape:
           // No window at all would leave rows without keys.
@@ -58,8 +57,9 @@ class Group {
   // Estimates the vertical-slash heads and makes their selections.
   void select(Report& report) {
     const int64_t length = queries_.chunk.length(), heads = std::ssize(estimated_);
-    workspace_.column_sums.resize(static_cast<size_t>(heads * length));
-    workspace_.offset_sums.resize(static_cast<size_t>(heads * length));
+    workspace_.clear();
+    const auto column_sums = workspace_.array<float>(heads * length);
+    const auto offset_sums = workspace_.array<float>(heads * length);
     kernels::run_vertical_slash(
         context_,
         {.q = queries_.q,
@@ -71,20 +71,18 @@ class Group {
          .kv_head = kv_head_,
          .heads = estimated_,
          .scale = queries_.scale,
-         .column_sums = workspace_.column_sums.data(),
-         .offset_sums = workspace_.offset_sums.data(),
+         .column_sums = column_sums.data(),
+         .offset_sums = offset_sums.data(),
          .sums_row_stride = length,
          .workspace = workspace_.bytes(kernels::vertical_slash_workspace_bytes(
              static_cast<int>(heads), queries_.pages.head_dim, length, context_.pool.size()))});
-    if (std::ssize(workspace_.selections) < heads)
-      workspace_.selections.resize(static_cast<size_t>(heads));
+    selections_.resize(static_cast<size_t>(heads));
     context_.pool.parallel(heads, [&](int64_t i, int) {
       const HeadPattern wanted = pattern(estimated_[static_cast<size_t>(i)]);
       const auto row = static_cast<size_t>(i * length), size = static_cast<size_t>(length);
-      select_vertical_slash(std::span(workspace_.column_sums).subspan(row, size),
-                            std::span(workspace_.offset_sums).subspan(row, size),
+      select_vertical_slash(column_sums.subspan(row, size), offset_sums.subspan(row, size),
                             clamp_budgets(wanted.first, wanted.second, options_.ratio, length),
-                            workspace_.selections[static_cast<size_t>(i)]);
+                            selections_[static_cast<size_t>(i)]);
     });
     // Each query meets each key twice.
     report.scored_pairs += static_cast<uint64_t>(
@@ -108,14 +106,13 @@ class Group {
 
   void append_blocks(int head, Report& report, PlanBuffer& output) {
     const auto& [layer, chunk, q, q_row_stride, q_heads, scale, pages, page_table] = queries_;
-    if (workspace_.block_means.empty())
-      block_means(pages, page_table, kv_head_, chunk.length(), workspace_.block_means);
+    if (block_means_.empty())
+      block_means(pages, page_table, kv_head_, chunk.length(), block_means_);
     const int64_t head_bytes = pages.head_dim * static_cast<int64_t>(dtype_bytes(pages.dtype));
-    workspace_.tile_means.clear();
+    tile_means_.clear();
     tile_means(pages.dtype, static_cast<const std::byte*>(q) + head * head_bytes, q_row_stride,
-               pages.head_dim, chunk, workspace_.tile_means);
-    append_block_sparse(workspace_.tile_means, workspace_.block_means, pages.head_dim, chunk,
-                        options_.blocks, output);
+               pages.head_dim, chunk, tile_means_);
+    append_block_sparse(tile_means_, block_means_, pages.head_dim, chunk, options_.blocks, output);
     for (int64_t tile = 0; tile < chunk.tiles(); ++tile)
       report.scored_pairs += static_cast<uint64_t>((chunk.tile_end(tile) - 1) / kBlockKeys + 1);
   }
@@ -128,16 +125,11 @@ class Group {
   const int kv_head_;
   const int size_;
   std::vector<int32_t> estimated_;
+  std::vector<Selection> selections_;
+  std::vector<float> tile_means_, block_means_;
 };
 
 }  // namespace
-
-std::byte* Workspace::bytes(size_t size) {
-  constexpr size_t kAlignment = 64;
-  if (bytes_.size() < size + kAlignment) bytes_.resize(size + kAlignment);
-  const auto at = reinterpret_cast<uintptr_t>(bytes_.data());
-  return bytes_.data() + (kAlignment - at % kAlignment) % kAlignment;
-}
 
 Report plan_layer(const kernels::CpuContext& context, const Options& options,
                   const formats::HeadConfig& config, const LayerQueries& queries,

@@ -12,7 +12,7 @@
 #include <span>
 #include <vector>
 
-#include "prefill/minference/chunk.h"
+#include "prefill/layer_queries.h"
 #include "prefill/minference/select.h"
 #include "prefill/planner.h"
 
@@ -26,14 +26,6 @@ struct RelativeRun {
 
 // The union over `offsets` (ascending), ascending and neither touching nor overlapping.
 std::vector<RelativeRun> relative_runs(std::span<const int32_t> offsets, int32_t row_tile);
-
-// What a program holds, counted in whole row tiles: the parts of a tile that causality masks are
-// included, as a kernel computes them.
-struct ProgramSize {
-  int64_t pairs = 0;        // query-key pairs
-  int64_t dense_pairs = 0;  // of dense attention in the same tiles
-  double density() const { return static_cast<double>(pairs) / static_cast<double>(dense_pairs); }
-};
 
 // Appends the canonical index's segments. Memory: one segment per run, at most as many as offsets,
 // and one integer per column, whatever the length of the chunk.
