@@ -241,7 +241,8 @@ void add_run(CLI::App& app, Options& options) {
   add.integer("--context",
               "tokens of KV to plan for (default: the model's maximum; on a GPU, all that fits)",
               options.engine.context, 1, kMostContext);
-  add.integer("--chunk", "prompt tokens in one step (default: 1024; on a GPU 8192)",
+  add.integer("--chunk",
+              "prompt tokens in one step (default: 1024; 8192 on a GPU and for methods that plan)",
               options.engine.chunk, 1, kMostChunk);
   add.integer("--max-sequences", "answers running at once (default: 64)",
               options.engine.max_sequences, 1, kMostSequences);
@@ -274,8 +275,9 @@ void add_score(CLI::App& app, Options& options) {
            [&score](const std::string& v) { score.dump_logits = v; });
   add_stages(add, score.stages);
   add.group("Engine");
-  add.integer("--chunk", "tokens in one step (default: 1024; on a GPU 8192)", options.engine.chunk,
-              1, kMostChunk);
+  add.integer("--chunk",
+              "tokens in one step (default: 1024; 8192 on a GPU and for methods that plan)",
+              options.engine.chunk, 1, kMostChunk);
   add.flag("--deterministic", "bit-equal results whatever the window",
            options.engine.deterministic);
   add.group("Output");
@@ -298,8 +300,8 @@ void add_plan(CLI::App& app, Options& options) {
   add.integer("--layer", "with --head: one head alone, larger", plan.layer, 0, kManyInt);
   add.integer("--head", "of the queries, from 0 on", plan.head, 0, kManyInt);
   add.group("Engine");
-  add.integer("--chunk", "prompt tokens in one step (default: 1024)", options.engine.chunk, 1,
-              kMostChunk);
+  add.integer("--chunk", "prompt tokens in one step (default: 1024; 8192 for methods that plan)",
+              options.engine.chunk, 1, kMostChunk);
   add.integer("--threads", "CPU threads (default: all that the process may use)",
               options.engine.threads, 1, kMostThreads);
 }
@@ -313,7 +315,8 @@ void add_info(CLI::App& app, Options& options) {
               options.engine.context, 1, kMostContext);
   add.integer("--sequences", "sequences of that length at once (default: 1)", options.sequences, 1,
               kMostSequences);
-  add.integer("--chunk", "prompt tokens in one step (default: 1024; on a GPU 8192)",
+  add.integer("--chunk",
+              "prompt tokens in one step (default: 1024; 8192 on a GPU and for methods that plan)",
               options.engine.chunk, 1, kMostChunk);
   add.group("Output");
   add.flag("--json", "one JSON object on stdout", options.json);

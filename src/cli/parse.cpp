@@ -102,6 +102,16 @@ void check(const Options& options, const std::string& name) {
     refuse(name, "expected what to measure: prefill, decode, tokenizer or load");
 }
 
+// What the engine is told that requests will ask for.
+MethodChoice prefill_of(const Options& options) {
+  if (options.command == Command::kRun) return options.run.generation.stages.prefill;
+  if (options.command == Command::kPlan) return options.plan.prefill;
+  if (options.command != Command::kScore) return {"dense", {}};
+  const bool is_dense = options.score.stages.prefill.name == "dense";
+  return is_dense && options.score.against ? options.score.against->prefill
+                                           : options.score.stages.prefill;
+}
+
 }  // namespace
 
 Parsed parse_arguments(std::span<const std::string> arguments, int width) {
@@ -135,6 +145,7 @@ Parsed parse_arguments(std::span<const std::string> arguments, int width) {
   const auto place = std::find(commands.begin(), commands.end(), command);
   options.command = static_cast<Command>(place - commands.begin());
   check(options, command->get_name());
+  options.engine.prefill = prefill_of(options);
   if (options.command == Command::kCompletion) {
     if (command->count("SHELL") == 0) refuse("completion", "expected a shell: bash");
     parsed.text = completion_script(*app);

@@ -53,17 +53,31 @@ double divergence(std::span<const float> p, std::span<const float> q) {
 
 }  // namespace
 
+int64_t score_rows(const Engine::ScoreOptions& options, const prefill::ModelShape& model,
+                   int64_t vocab_size, int64_t chunk) {
+  constexpr int64_t kRows = 256, kLogitBytes = int64_t{512} << 20;
+  const auto plans_from_queries = [&](const StageChoice& stages) {
+    check_stages(stages, {}).value();
+    const auto planner = prefill::make_planner(stages.prefill, model).value();
+    return planner && planner->plans_from_queries();
+  };
+  if (!plans_from_queries(options.stages) &&
+      !(options.against && plans_from_queries(*options.against)))
+    return kRows;
+  return std::max(kRows, std::min(chunk, kLogitBytes / (4 * vocab_size)));
+}
+
 Score score_tokens(Executor& executor, kv::KvManager& kv, std::span<const TokenId> tokens,
                    std::optional<TokenId> begin, int64_t window_tokens, int64_t chunk_tokens,
-                   bool deterministic, const Engine::ScoreOptions& options) {
+                   bool deterministic, const prefill::ModelShape& model,
+                   const Engine::ScoreOptions& options) {
   const int64_t total = static_cast<int64_t>(tokens.size());
   const size_t vocab = static_cast<size_t>(executor.vocab_size());
   const bool with_begin = begin && total > 0 && tokens[0] == *begin;
   const auto pass = [&](kv::Domain domain, const StageChoice& stages) {
     check_stages(stages, {.chunked_prefill = true, .gpu = executor.is_on_gpu()}).value();
-    return std::make_unique<TextPass>(
-        executor, kv, domain,
-        prefill::make_planner(stages.prefill, {.layers = kv.geometry().layers}).value());
+    return std::make_unique<TextPass>(executor, kv, domain,
+                                      prefill::make_planner(stages.prefill, model).value());
   };
   const auto base = pass(1, options.stages);
   const auto against = pass(2, options.against.value_or(options.stages));

@@ -114,6 +114,7 @@ void trace_prefill(const EngineOptions& engine, std::span<const TokenId> tokens,
   resolved.device = "cpu";
   resolved.context = count;
   resolved.max_sequences = 1;
+  resolved.prefill = options.prefill;
   const ResolvedModel model = resolve_model(resolved);
   if (count < 1 || count > model.max_length)
     throw Error(ErrorCode::kResourceExhausted,
@@ -126,13 +127,15 @@ void trace_prefill(const EngineOptions& engine, std::span<const TokenId> tokens,
       {.dtype = model.dtype, .isa = model.isa, .on_progress = engine.on_load_progress});
   kv::KvManager kv(model.geometry, model.blocks, kv::host_page_memory);
   models::ScratchOptions scratch = model.scratch;
+  // Rows without logits have no queries in the last layer; the logits themselves are left out.
   scratch.max_rows = scratch.max_logit_rows = std::min(model.chunk, count);
   CpuExecutor executor(pool, weights, kv.page_pool(), scratch);
   Tracer tracer(options, count);
   executor.observe(&tracer);
 
-  TextPass pass(executor, kv, 1,
-                prefill::make_planner(options.prefill, {.layers = model.geometry.layers}).value());
+  TextPass pass(
+      executor, kv, 1,
+      prefill::make_planner(options.prefill, planner_shape(resolved, model.config)).value());
   pass.begin(tokens);
   for (int64_t done = 0; done < count;) {
     if (options.cancelled && options.cancelled())

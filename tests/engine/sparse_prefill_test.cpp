@@ -167,7 +167,7 @@ TEST_F(SparsePrefill, ScoresAgainstDense) {
     Engine::ScoreOptions options;
     options.against.emplace().prefill = prefill;
     return *score_tokens(*model.executor, *model.kv, tokens, std::nullopt, kPrompt, 100, true,
-                         options)
+                         {.layers = 8}, options)
                 .kl_sum;
   };
   EXPECT_EQ(divergence({"a_shape", {{"init", "0"}, {"local", "400"}}}), 0);
