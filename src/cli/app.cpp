@@ -5,7 +5,7 @@
 #include <cmath>
 #include <limits>
 
-#include "cli/suggest.h"
+#include "base/suggest.h"
 
 namespace kvasir::cli {
 namespace {

@@ -3,10 +3,10 @@
 
 #include <algorithm>
 
+#include "base/suggest.h"
 #include "cli/commands.h"
 #include "cli/exit_codes.h"
 #include "cli/json_lines.h"
-#include "cli/suggest.h"
 #include "compress/methods.h"
 #include "prefill/methods.h"
 #include "report/table.h"

@@ -2,9 +2,9 @@
 
 #include <algorithm>
 
+#include "base/suggest.h"
 #include "cli/app.h"
 #include "cli/exit_codes.h"
-#include "cli/suggest.h"
 
 #ifndef KVASIR_VERSION
 #error "KVASIR_VERSION: the build defines it"

@@ -1,8 +1,8 @@
 #include <gtest/gtest.h>
 
+#include "base/suggest.h"
 #include "cli/harness.h"
 #include "cli/options.h"
-#include "cli/suggest.h"
 
 namespace kvasir::cli {
 namespace {

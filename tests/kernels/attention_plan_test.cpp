@@ -13,18 +13,6 @@
 namespace kvasir::kernels {
 namespace {
 
-OwnPlan same_for_all(int heads, std::vector<PlanSegment> segments) {
-  const HeadProgram program{.first = 0, .count = static_cast<int32_t>(segments.size())};
-  OwnPlan plan;
-  plan.heads.assign(static_cast<size_t>(heads), program);
-  plan.segments = std::move(segments);
-  return plan;
-}
-
-std::vector<PlanSegment> a_shape_segments(int32_t init, int32_t local) {
-  return {{.count = kNoBound, .offset_end = local}, {.count = init, .offset_begin = local}};
-}
-
 AttentionResult run(const AttentionProblem& problem, const std::vector<AttentionPlan>& plans,
                     const Isa* isa, int threads = 2) {
   ThreadPool pool(threads);
@@ -212,6 +200,46 @@ TEST(AttentionPlan, ResultsDoNotDependOnTheChunks) {
         problem.run({.pool = pool}, spans, &isa, false, found);
         EXPECT_TRUE(same_bits(whole, found))
             << attention_implementation(problem.desc(), isa) << " chunks of " << chunk;
+      }
+    }
+  }
+}
+
+// A vertical-slash program: columns of which some lie in a run that moves along with the row tiles.
+TEST(AttentionPlan, ColumnsInRunsWhateverTheThreads) {
+  const AttentionShape shape{
+      .q_heads = 3, .kv_heads = 1, .head_dim = 64, .spans = {{1500, 700}}, .query_scale = 4};
+  OwnPlan plan = same_for_all(3, {});
+  for (int32_t first : {-640, -305, -190, -60})
+    plan.segments.push_back({.kind = SegmentKind::kRelative, .first = first, .count = 91});
+  for (int32_t column = 0; column < 700; column += 1 + column % 5) plan.columns.push_back(column);
+  plan.segments.push_back(
+      {.kind = SegmentKind::kColumns, .count = static_cast<int32_t>(plan.columns.size())});
+  const auto all = static_cast<int32_t>(plan.segments.size());
+  plan.heads = {{0, all}, {0, 0}, {1, all - 1}};
+  for (const int32_t row_tile : {64, 128}) {
+    plan.row_tile = row_tile;
+    const AttentionPlan view = plan.view();
+    for (const DType dtype : {DType::kF32, DType::kBF16}) {
+      const AttentionProblem problem(shape, dtype);
+      const AttentionResult expected = run(problem, {view}, nullptr);
+      std::vector<AttentionSpan> spans = problem.spans();
+      spans[0].plan = &view;
+      for (const Isa isa : attention_isas(problem.desc())) {
+        SCOPED_TRACE(testing::Message() << attention_implementation(problem.desc(), isa) << " "
+                                        << dtype_name(dtype) << " row tile " << row_tile);
+        AttentionResult first;
+        for (const int threads : {1, 2, 3}) {
+          ThreadPool pool(threads);
+          AttentionResult found = problem.empty_result();
+          problem.run({.pool = pool}, spans, &isa, true, found);
+          expect_close(problem, expected, found);
+          EXPECT_LE(found.scored[0], expected.scored[0] * 13 / 10) << "some places are masked";
+          if (threads == 1)
+            first = std::move(found);
+          else
+            EXPECT_TRUE(same_bits(first, found)) << threads << " threads";
+        }
       }
     }
   }

@@ -28,6 +28,18 @@ struct OwnPlan {
   }
 };
 
+inline OwnPlan same_for_all(int heads, std::vector<PlanSegment> segments) {
+  const HeadProgram program{.first = 0, .count = static_cast<int32_t>(segments.size())};
+  OwnPlan plan;
+  plan.heads.assign(static_cast<size_t>(heads), program);
+  plan.segments = std::move(segments);
+  return plan;
+}
+
+inline std::vector<PlanSegment> a_shape_segments(int32_t init, int32_t local) {
+  return {{.count = kNoBound, .offset_end = local}, {.count = init, .offset_begin = local}};
+}
+
 class RandomPlan {
  public:
   RandomPlan(std::mt19937& random, int q_heads, int64_t rows, int64_t query_offset)

@@ -6,7 +6,7 @@
 #include <string_view>
 #include <vector>
 
-namespace kvasir::cli {
+namespace kvasir {
 
 // Edits (insert, delete, replace, swap of neighbours) between two words.
 int edit_distance(std::string_view a, std::string_view b);
@@ -23,4 +23,4 @@ std::string did_you_mean(std::string_view word, std::span<const std::string> kno
 std::string choose(std::string_view what, std::string_view value,
                    std::span<const std::string> known);
 
-}  // namespace kvasir::cli
+}  // namespace kvasir

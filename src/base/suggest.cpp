@@ -1,4 +1,4 @@
-#include "cli/suggest.h"
+#include "base/suggest.h"
 
 #include <fmt/format.h>
 #include <fmt/ranges.h>
@@ -7,7 +7,7 @@
 
 #include "kvasir/error.h"
 
-namespace kvasir::cli {
+namespace kvasir {
 
 int edit_distance(std::string_view a, std::string_view b) {
   std::vector<std::vector<int>> cost(a.size() + 1, std::vector<int>(b.size() + 1));
@@ -64,4 +64,4 @@ std::string choose(std::string_view what, std::string_view value,
               std::string(what));
 }
 
-}  // namespace kvasir::cli
+}  // namespace kvasir
