@@ -300,8 +300,8 @@ void add_plan(CLI::App& app, Options& options) {
   add.integer("--layer", "with --head: one head alone, larger", plan.layer, 0, kManyInt);
   add.integer("--head", "of the queries, from 0 on", plan.head, 0, kManyInt);
   add.group("Engine");
-  add.integer("--chunk", "prompt tokens in one step (default: 1024)", options.engine.chunk, 1,
-              kMostChunk);
+  add.integer("--chunk", "prompt tokens in one step (default: 1024; 8192 for methods that plan)",
+              options.engine.chunk, 1, kMostChunk);
   add.integer("--threads", "CPU threads (default: all that the process may use)",
               options.engine.threads, 1, kMostThreads);
 }
