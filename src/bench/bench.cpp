@@ -12,6 +12,7 @@
 #include "bench/gpu_bench.h"
 #include "bench/harness.h"
 #include "bench/model_bench.h"
+#include "bench/train_bench.h"
 #include "bench/yardsticks.h"
 #include "engine/load_model.h"
 #include "text/tokenizer.h"
@@ -216,7 +217,9 @@ int run_bench(const BenchOptions& options, std::ostream& out, std::ostream& prog
       options.what == "tokenizer" ? std::nullopt : engine::resolve_device(options.device, note);
   if (!note.empty()) progress << note << "\n";
   Report report;
-  if (gpu)
+  if (options.what == "train")
+    report = train(options, gpu, progress);
+  else if (gpu)
     report = run_gpu_bench(options, *gpu, pool, progress);
   else if (options.what == "prefill")
     report = prefill(options, pool, progress);
@@ -228,7 +231,7 @@ int run_bench(const BenchOptions& options, std::ostream& out, std::ostream& prog
     report = load(options, pool, progress);
   else
     throw Error(ErrorCode::kInvalidArgument,
-                "expected prefill, decode, tokenizer or load, found \"" + options.what + "\"",
+                "expected prefill, decode, train, tokenizer or load, found \"" + options.what + "\"",
                 "kvasir bench");
   const std::string json = to_json(report, threads);
   if (options.json)
