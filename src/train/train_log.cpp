@@ -30,7 +30,8 @@ TrainLog::TrainLog(const std::filesystem::path& folder, int64_t step) : folder_(
 void TrainLog::append(const std::string& line) {
   file_ << line << '\n' << std::flush;
   if (!file_)
-    throw Error(ErrorCode::kIo, "cannot write; is the disk full?", (folder_ / "log.jsonl").string());
+    throw Error(ErrorCode::kIo, "cannot write; is the disk full?",
+                (folder_ / "log.jsonl").string());
 }
 
 void TrainLog::write(const LogLine& line) {
