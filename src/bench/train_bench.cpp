@@ -52,10 +52,10 @@ Report train(const BenchOptions& options, const std::optional<cuda::Device>& gpu
   train::Parameters parameters(config, device, gpu ? at::kBFloat16 : at::kFloat);
   parameters.initialise(1);
   train::Optimizer optimizer(parameters, {});
-  for (const int64_t length : lengths_or(
-           options, gpu ? config.hidden_size >= 1024 ? std::vector<int64_t>{8192}
-                                                     : std::vector<int64_t>{1024, 4096}
-                        : std::vector<int64_t>{512})) {
+  for (const int64_t length :
+       lengths_or(options, gpu ? config.hidden_size >= 1024 ? std::vector<int64_t>{8192}
+                                                            : std::vector<int64_t>{1024, 4096}
+                               : std::vector<int64_t>{512})) {
     const auto [rows, passes] = step_size(config, gpu.has_value(), length);
     progress << fmt::format("training, {} passes of {} rows, sequences of {}\n", passes, rows,
                             length);

@@ -339,16 +339,17 @@ void add_tokenize(CLI::App& app, Options& options) {
 void add_bench(CLI::App& app, Options& options) {
   Adder add(app);
   BenchFlags& bench = options.bench;
-  add.text("WHAT", "prefill|decode|train|tokenizer|load", "what to measure", [&bench](const auto& v) {
-    bench.what = choose("bench", v, split_choices("prefill|decode|train|tokenizer|load"));
-  });
+  add.text("WHAT", "prefill|decode|train|tokenizer|load", "what to measure",
+           [&bench](const auto& v) {
+             bench.what = choose("bench", v, split_choices("prefill|decode|train|tokenizer|load"));
+           });
   add_model(add, options.engine);
   add_device(add, options.engine);
   add.integer("--threads", "CPU threads (default: all that the process may use)",
               options.engine.threads, 1, kMostThreads);
   add.group("Measurement");
-  add.choice("--shape", "16m|1b|8b", "a 16M, 1B or 8B Llama shape with random weights instead of the model",
-             bench.shape);
+  add.choice("--shape", "16m|1b|8b",
+             "a 16M, 1B or 8B Llama shape with random weights instead of the model", bench.shape);
   add.text("--lengths", "N,...", "tokens, apart by commas (default: a sweep)",
            [&bench](const std::string& value) {
              std::string_view rest = value;

@@ -55,7 +55,8 @@ class Layout {
                   const char* suffix, double init_scale = 1) {
     std::vector<ParameterSpec> group;
     for (const models::WeightPart& part : parts) {
-      ParameterSpec spec = whole(prefix(layer) + std::string(part.name) + suffix, part.rows, columns);
+      ParameterSpec spec =
+          whole(prefix(layer) + std::string(part.name) + suffix, part.rows, columns);
       spec.first_row = part.first_row;
       spec.tensor_rows = part.tensor_rows;
       spec.init_scale = init_scale;
@@ -102,7 +103,9 @@ class Layout {
 
 }  // namespace
 
-at::Tensor Parameters::Range::of(const at::Tensor& flat) const { return flat.slice(0, first, last); }
+at::Tensor Parameters::Range::of(const at::Tensor& flat) const {
+  return flat.slice(0, first, last);
+}
 
 at::Tensor Parameters::view(const at::Tensor& flat, const ParameterSpec& spec) {
   const at::Tensor part = flat.slice(0, spec.offset, spec.offset + spec.size());

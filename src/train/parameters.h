@@ -25,8 +25,8 @@ enum class ParameterKind : uint8_t {
 struct ParameterSpec {
   std::string tensor;  // on disk; several parameters where it stacks them
   ParameterKind kind = ParameterKind::kMatrix;
-  int64_t rows = 0;     // n
-  int64_t columns = 0;  // k; 0 for vectors
+  int64_t rows = 0;                        // n
+  int64_t columns = 0;                     // k; 0 for vectors
   int64_t first_row = 0, tensor_rows = 0;  // in the tensor on disk
   int64_t offset = 0;                      // in the flat arrays
   double init_scale = 1;                   // of the standard deviation that random weights have

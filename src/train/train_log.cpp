@@ -33,7 +33,8 @@ TrainLog::TrainLog(const std::filesystem::path& folder, int64_t step) : folder_(
 void TrainLog::append(const std::string& line) {
   file_ << line << '\n' << std::flush;
   if (!file_)
-    throw Error(ErrorCode::kIo, "cannot write; is the disk full?", (folder_ / "log.jsonl").string());
+    throw Error(ErrorCode::kIo, "cannot write; is the disk full?",
+                (folder_ / "log.jsonl").string());
 }
 
 void TrainLog::write(const LogLine& line) {
@@ -61,13 +62,15 @@ std::string loss_svg(const std::vector<std::pair<int64_t, double>>& losses) {
     if (std::isfinite(loss)) low = std::min(low, loss), high = std::max(high, loss);
   if (!(low <= high)) low = 0, high = 1;
   if (high - low < 1e-6) high = low + 1;
-  const double last = losses.empty() ? 1 : std::max<double>(1, static_cast<double>(losses.back().first));
+  const double last =
+      losses.empty() ? 1 : std::max<double>(1, static_cast<double>(losses.back().first));
   const auto x = [&](double step) { return kLeft + step / last * (kWidth - kLeft - kRight); };
   const auto y = [&](double loss) {
     return kTop + (high - loss) / (high - low) * (kHeight - kTop - kBottom);
   };
   std::string svg = fmt::format(
-      "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {0} {1}\" font-family=\"sans-serif\" "
+      "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {0} {1}\" "
+      "font-family=\"sans-serif\" "
       "font-size=\"11\">\n<rect width=\"{0}\" height=\"{1}\" fill=\"white\"/>\n",
       kWidth, kHeight);
   for (int i = 0; i <= 4; ++i) {
@@ -83,7 +86,8 @@ std::string loss_svg(const std::vector<std::pair<int64_t, double>>& losses) {
   svg += "<polyline fill=\"none\" stroke=\"#1f6feb\" stroke-width=\"1.5\" points=\"";
   for (size_t i = 0; i < losses.size(); i += stride)
     if (std::isfinite(losses[i].second))
-      svg += fmt::format("{:.1f},{:.1f} ", x(static_cast<double>(losses[i].first)), y(losses[i].second));
+      svg += fmt::format("{:.1f},{:.1f} ", x(static_cast<double>(losses[i].first)),
+                         y(losses[i].second));
   return svg + "\"/>\n</svg>\n";
 }
 

@@ -24,8 +24,7 @@ at::Tensor TrainStep::run(const std::function<Batch()>& next_batch, double learn
   for (int64_t i = 0; i < options_.batches; ++i) {
     const DeviceBatch batch = upload_.upload(next_batch());
     AutogradOps ops(parameters_.weights(), batch);
-    const at::Tensor loss =
-        batch_loss(ops, parameters_.weights(), batch, options_.recompute);
+    const at::Tensor loss = batch_loss(ops, parameters_.weights(), batch, options_.recompute);
     loss.backward();
     sums[0].add_(loss.detach());
     sums[1].add_(batch.weights.sum());

@@ -14,8 +14,8 @@
 namespace kvasir::train {
 
 struct StepOptions {
-  int64_t batches = 1;    // in one step and process
-  double clip_norm = 1;   // of the mean gradient; 0: no limit
+  int64_t batches = 1;     // in one step and process
+  double clip_norm = 1;    // of the mean gradient; 0: no limit
   bool recompute = false;  // layers keep their inputs alone
 };
 

@@ -39,8 +39,9 @@ class DivergenceWatch {
 
   [[noreturn]] static void fail(int64_t step, const std::string& what) {
     throw Error(ErrorCode::kInternal,
-                what + "; lower the learning rate or the clipping norm, or lengthen the warm-up, and "
-                       "go on from the last checkpoint with --resume",
+                what +
+                    "; lower the learning rate or the clipping norm, or lengthen the warm-up, and "
+                    "go on from the last checkpoint with --resume",
                 fmt::format("training diverged at step {}", step + 1));
   }
   double lowest_;
@@ -166,15 +167,13 @@ class Run {
   }
 
   void tell(const LogLine& line, double seconds_per_step) const {
-    const double left =
-        seconds_per_step * static_cast<double>(schedule_.total_steps - line.step);
-    say(fmt::format("step {}/{}  loss {:.4f}  gradient {:.3f}  rate {:.2e}  {} tokens/s{}  {} left",
-                    line.step, schedule_.total_steps, line.loss, line.gradient_norm,
-                    line.learning_rate,
-                    with_thousands(static_cast<int64_t>(line.tokens_per_second)),
-                    line.utilisation > 0 ? fmt::format("  {:.1f} % of peak", 100 * line.utilisation)
-                                         : "",
-                    as_duration(left)));
+    const double left = seconds_per_step * static_cast<double>(schedule_.total_steps - line.step);
+    say(fmt::format(
+        "step {}/{}  loss {:.4f}  gradient {:.3f}  rate {:.2e}  {} tokens/s{}  {} left", line.step,
+        schedule_.total_steps, line.loss, line.gradient_norm, line.learning_rate,
+        with_thousands(static_cast<int64_t>(line.tokens_per_second)),
+        line.utilisation > 0 ? fmt::format("  {:.1f} % of peak", 100 * line.utilisation) : "",
+        as_duration(left)));
   }
 
   void checkpoint() {

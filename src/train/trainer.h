@@ -46,7 +46,8 @@ struct TrainOptions {
   int keep = 3;
   double peak_flops = 0;  // of the device; 0: utilisation is not told
   // Measured at every checkpoint and logged by their names: held-out loss, accuracy of tasks.
-  std::vector<std::pair<std::string, std::function<double(TrainStep&, const std::filesystem::path&)>>>
+  std::vector<
+      std::pair<std::string, std::function<double(TrainStep&, const std::filesystem::path&)>>>
       evaluations;
   std::function<void(const std::string&)> say;  // a line for a person; null: silent
   std::function<bool()> stop;  // asked between steps: ends the run with a checkpoint; may be null
@@ -58,8 +59,8 @@ struct TrainResult {
   std::filesystem::path checkpoint;
 };
 
-// Runs to the end of the schedule. With a group, rank 0 writes. Throws kInternal with the step where
-// losses are no numbers or grow without end; the last checkpoint is from before.
+// Runs to the end of the schedule. With a group, rank 0 writes. Throws kInternal with the step
+// where losses are no numbers or grow without end; the last checkpoint is from before.
 TrainResult train(const TrainOptions& options, BatchSource& data, ProcessGroup* group);
 
 }  // namespace kvasir::train

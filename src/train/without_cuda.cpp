@@ -29,8 +29,6 @@ at::Tensor cuda_rotate_back(const at::Tensor&, const at::Tensor&, const at::Tens
 }
 at::Tensor cuda_gated_forward(const at::Tensor&) { refuse(); }
 at::Tensor cuda_gated_backward(const at::Tensor&, const at::Tensor&) { refuse(); }
-at::Tensor cuda_cross_entropy(at::Tensor&, const at::Tensor&, const at::Tensor&, bool) {
-  refuse();
-}
+at::Tensor cuda_cross_entropy(at::Tensor&, const at::Tensor&, const at::Tensor&, bool) { refuse(); }
 
 }  // namespace kvasir::train
