@@ -369,6 +369,24 @@ void add_bench(CLI::App& app, Options& options) {
            [&bench](const std::string& v) { bench.record = v; });
 }
 
+void add_train(CLI::App& app, Options& options) {
+  Adder add(app);
+  TrainFlags& train = options.train;
+  add.text("WHAT", kTrainWhat, "what to do",
+           [&train](const auto& v) { train.what = choose("train", v, split_choices(kTrainWhat)); });
+  add.group("Run");
+  add.text("--recipe", "FILE", "the run as TOML, as in recipes/",
+           [&train](const std::string& v) { train.recipe = v; });
+  add.text("--corpus", "DIR", "folder of the texts NAME.txt (default: the recipe's)",
+           [&train](const std::string& v) { train.corpus = v; });
+  add.text("-o,--output", "DIR", "folder of what is made; of a manifest, its file",
+           [&train](const std::string& v) { train.output = v; });
+  add.integer("--threads", "CPU threads (default: all that the process may use)",
+              options.engine.threads, 1, kMostThreads);
+  add.group("Output");
+  add.flag("--json", "one JSON object on stdout", options.json);
+}
+
 CLI::App& add_command(CLI::App& app, const char* name, const char* help) {
   CLI::App& command = *app.add_subcommand(name, help);
   command.allow_extras();
@@ -401,6 +419,7 @@ std::unique_ptr<CLI::App> build_app(Options& options) {
   add_methods.group("Output");
   add_methods.flag("--json", "one JSON object on stdout", options.json);
   add_bench(add_command(*app, "bench", "measure speed"), options);
+  add_train(add_command(*app, "train", "prepare what a model is trained on"), options);
   CLI::App& completion = add_command(*app, "completion", "print a shell completion script");
   Adder(completion).text("SHELL", "bash", "the shell", [](const std::string& value) {
     choose("completion", value, split_choices("bash"));
