@@ -242,7 +242,7 @@ void add_run(CLI::App& app, Options& options) {
               "tokens of KV to plan for (default: the model's maximum; on a GPU, all that fits)",
               options.engine.context, 1, kMostContext);
   add.integer("--chunk",
-              "prompt tokens in one step (default: 1024; 8192 on a GPU and for methods that plan)",
+              "prompt tokens in one step (default: 1024, on a GPU 8192; more where a method plans)",
               options.engine.chunk, 1, kMostChunk);
   add.integer("--max-sequences", "answers running at once (default: 64)",
               options.engine.max_sequences, 1, kMostSequences);
@@ -276,7 +276,7 @@ void add_score(CLI::App& app, Options& options) {
   add_stages(add, score.stages);
   add.group("Engine");
   add.integer("--chunk",
-              "tokens in one step (default: 1024; 8192 on a GPU and for methods that plan)",
+              "tokens in one step (default: 1024, on a GPU 8192; more where a method plans)",
               options.engine.chunk, 1, kMostChunk);
   add.flag("--deterministic", "bit-equal results whatever the window",
            options.engine.deterministic);
@@ -300,8 +300,8 @@ void add_plan(CLI::App& app, Options& options) {
   add.integer("--layer", "with --head: one head alone, larger", plan.layer, 0, kManyInt);
   add.integer("--head", "of the queries, from 0 on", plan.head, 0, kManyInt);
   add.group("Engine");
-  add.integer("--chunk", "prompt tokens in one step (default: 1024)", options.engine.chunk, 1,
-              kMostChunk);
+  add.integer("--chunk", "prompt tokens in one step (default: 1024; 8192 for methods that plan)",
+              options.engine.chunk, 1, kMostChunk);
   add.integer("--threads", "CPU threads (default: all that the process may use)",
               options.engine.threads, 1, kMostThreads);
 }
@@ -316,7 +316,7 @@ void add_info(CLI::App& app, Options& options) {
   add.integer("--sequences", "sequences of that length at once (default: 1)", options.sequences, 1,
               kMostSequences);
   add.integer("--chunk",
-              "prompt tokens in one step (default: 1024; 8192 on a GPU and for methods that plan)",
+              "prompt tokens in one step (default: 1024, on a GPU 8192; more where a method plans)",
               options.engine.chunk, 1, kMostChunk);
   add.group("Output");
   add.flag("--json", "one JSON object on stdout", options.json);
@@ -339,15 +339,15 @@ void add_tokenize(CLI::App& app, Options& options) {
 void add_bench(CLI::App& app, Options& options) {
   Adder add(app);
   BenchFlags& bench = options.bench;
-  add.text("WHAT", "prefill|decode|tokenizer|load", "what to measure", [&bench](const auto& v) {
-    bench.what = choose("bench", v, split_choices("prefill|decode|tokenizer|load"));
+  add.text("WHAT", "prefill|decode|train|tokenizer|load", "what to measure", [&bench](const auto& v) {
+    bench.what = choose("bench", v, split_choices("prefill|decode|train|tokenizer|load"));
   });
   add_model(add, options.engine);
   add_device(add, options.engine);
   add.integer("--threads", "CPU threads (default: all that the process may use)",
               options.engine.threads, 1, kMostThreads);
   add.group("Measurement");
-  add.choice("--shape", "1b|8b", "a 1B or 8B Llama shape with random weights instead of the model",
+  add.choice("--shape", "16m|1b|8b", "a 16M, 1B or 8B Llama shape with random weights instead of the model",
              bench.shape);
   add.text("--lengths", "N,...", "tokens, apart by commas (default: a sweep)",
            [&bench](const std::string& value) {

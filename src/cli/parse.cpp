@@ -118,6 +118,7 @@ void check(const Options& options, const std::string& name) {
 // What the engine is told that requests will ask for.
 MethodChoice prefill_of(const Options& options) {
   if (options.command == Command::kRun) return options.run.generation.stages.prefill;
+  if (options.command == Command::kPlan) return options.plan.prefill;
   if (options.command != Command::kScore) return {"dense", {}};
   const bool is_dense = options.score.stages.prefill.name == "dense";
   return is_dense && options.score.against ? options.score.against->prefill
