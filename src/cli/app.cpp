@@ -242,7 +242,7 @@ void add_run(CLI::App& app, Options& options) {
               "tokens of KV to plan for (default: the model's maximum; on a GPU, all that fits)",
               options.engine.context, 1, kMostContext);
   add.integer("--chunk",
-              "prompt tokens in one step (default: 1024; 8192 on a GPU and for methods that plan)",
+              "prompt tokens in one step (default: 1024, on a GPU 8192; more where a method plans)",
               options.engine.chunk, 1, kMostChunk);
   add.integer("--max-sequences", "answers running at once (default: 64)",
               options.engine.max_sequences, 1, kMostSequences);
@@ -276,7 +276,7 @@ void add_score(CLI::App& app, Options& options) {
   add_stages(add, score.stages);
   add.group("Engine");
   add.integer("--chunk",
-              "tokens in one step (default: 1024; 8192 on a GPU and for methods that plan)",
+              "tokens in one step (default: 1024, on a GPU 8192; more where a method plans)",
               options.engine.chunk, 1, kMostChunk);
   add.flag("--deterministic", "bit-equal results whatever the window",
            options.engine.deterministic);
@@ -300,8 +300,8 @@ void add_plan(CLI::App& app, Options& options) {
   add.integer("--layer", "with --head: one head alone, larger", plan.layer, 0, kManyInt);
   add.integer("--head", "of the queries, from 0 on", plan.head, 0, kManyInt);
   add.group("Engine");
-  add.integer("--chunk", "prompt tokens in one step (default: 1024)", options.engine.chunk, 1,
-              kMostChunk);
+  add.integer("--chunk", "prompt tokens in one step (default: 1024; 8192 for methods that plan)",
+              options.engine.chunk, 1, kMostChunk);
   add.integer("--threads", "CPU threads (default: all that the process may use)",
               options.engine.threads, 1, kMostThreads);
 }
@@ -316,7 +316,7 @@ void add_info(CLI::App& app, Options& options) {
   add.integer("--sequences", "sequences of that length at once (default: 1)", options.sequences, 1,
               kMostSequences);
   add.integer("--chunk",
-              "prompt tokens in one step (default: 1024; 8192 on a GPU and for methods that plan)",
+              "prompt tokens in one step (default: 1024, on a GPU 8192; more where a method plans)",
               options.engine.chunk, 1, kMostChunk);
   add.group("Output");
   add.flag("--json", "one JSON object on stdout", options.json);
@@ -370,6 +370,24 @@ void add_bench(CLI::App& app, Options& options) {
            [&bench](const std::string& v) { bench.record = v; });
 }
 
+void add_train(CLI::App& app, Options& options) {
+  Adder add(app);
+  TrainFlags& train = options.train;
+  add.text("WHAT", kTrainWhat, "what to do",
+           [&train](const auto& v) { train.what = choose("train", v, split_choices(kTrainWhat)); });
+  add.group("Run");
+  add.text("--recipe", "FILE", "the run as TOML, as in recipes/",
+           [&train](const std::string& v) { train.recipe = v; });
+  add.text("--corpus", "DIR", "folder of the texts NAME.txt (default: the recipe's)",
+           [&train](const std::string& v) { train.corpus = v; });
+  add.text("-o,--output", "DIR", "folder of what is made; of a manifest, its file",
+           [&train](const std::string& v) { train.output = v; });
+  add.integer("--threads", "CPU threads (default: all that the process may use)",
+              options.engine.threads, 1, kMostThreads);
+  add.group("Output");
+  add.flag("--json", "one JSON object on stdout", options.json);
+}
+
 CLI::App& add_command(CLI::App& app, const char* name, const char* help) {
   CLI::App& command = *app.add_subcommand(name, help);
   command.allow_extras();
@@ -402,6 +420,7 @@ std::unique_ptr<CLI::App> build_app(Options& options) {
   add_methods.group("Output");
   add_methods.flag("--json", "one JSON object on stdout", options.json);
   add_bench(add_command(*app, "bench", "measure speed"), options);
+  add_train(add_command(*app, "train", "prepare what a model is trained on"), options);
   CLI::App& completion = add_command(*app, "completion", "print a shell completion script");
   Adder(completion).text("SHELL", "bash", "the shell", [](const std::string& value) {
     choose("completion", value, split_choices("bash"));

@@ -272,6 +272,50 @@ TEST_F(PrefillPlans, UnselectedKeysMayBeNaN) {
     }
 }
 
+// Long programs, several items a multiprocessor, whole tiles of columns: too long for the
+// definition on the CPU, so that one implementation is held against another one.
+TEST_F(PrefillPlansFull, ImplementationsAgreeOnLongPlans) {
+  constexpr int kRows = 9000, kOffset = 7000, kLength = kRows + kOffset;
+  for (const int head_dim : {64, 128}) {
+    const GpuAttentionProblem problem(
+        {.q_heads = 8, .kv_heads = 2, .head_dim = head_dim, .spans = {{kRows, kOffset}}},
+        DType::kBF16);
+    const auto ops = implementations(problem.desc());
+    if (ops.size() < 2) GTEST_SKIP() << "one implementation";
+    for (const int32_t row_tile : {64, 128}) {
+      SCOPED_TRACE(::testing::Message() << "head_dim " << head_dim << " row tile " << row_tile);
+      std::mt19937 random(7);
+      OwnPlan plan;
+      plan.row_tile = row_tile;
+      for (int head = 0; head < 8; ++head) {
+        const auto first = static_cast<int32_t>(plan.segments.size());
+        for (int32_t key = -kLength; key < -200;
+             key += 150 + static_cast<int32_t>(random() % 700)) {
+          const auto count = static_cast<int32_t>(row_tile + random() % 80);
+          plan.segments.push_back({.kind = SegmentKind::kRelative, .first = key, .count = count});
+        }
+        plan.segments.push_back(
+            {.kind = SegmentKind::kRelative, .first = -40, .count = row_tile + 40});
+        PlanSegment columns{.kind = SegmentKind::kColumns,
+                            .first = static_cast<int32_t>(plan.columns.size())};
+        for (int32_t key = 0; key < kLength; key += 1 + static_cast<int32_t>(random() % 30))
+          plan.columns.push_back(key);
+        columns.count = static_cast<int32_t>(plan.columns.size()) - columns.first;
+        plan.segments.push_back(columns);
+        plan.heads.push_back({first, static_cast<int32_t>(plan.segments.size()) - first});
+      }
+      const std::vector<CudaAttentionSpan> spans = planned(problem.spans(), 0);
+      const GpuAttentionResult other = run(*ops[0], problem, spans, {plan}).values;
+      AttentionResult expected;
+      expected.lse = other.lse;
+      expected.out.resize(other.out.size() * sizeof(float));
+      for (size_t i = 0; i < other.out.size(); ++i)
+        reinterpret_cast<float*>(expected.out.data())[i] = bf16_to_f32(other.out[i]);
+      expect_close(problem, expected, run(*ops[1], problem, spans, {plan}).values);
+    }
+  }
+}
+
 // The same bits each time, whatever runs beside it and however often the lists are written.
 TEST_F(PrefillPlansFull, RunsAreTheSameBits) {
   std::mt19937 random(5);

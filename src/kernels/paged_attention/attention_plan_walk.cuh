@@ -199,6 +199,7 @@ class PlanWalk {
       absolute_end_ = high;
     } else if (segment.kind == SegmentKind::kColumns) {
       mode_ = Mode::kColumns;
+      next_run_ = runs_begin_;
       const int32_t* columns = plan_.columns + segment.first;
       next_ = segment.first + lower_bound_of(columns, segment.count, low);
       last_ = segment.first + lower_bound_of(columns, segment.count, high);
@@ -268,7 +269,6 @@ class PlanWalk {
     for (int p = 0; p < kParts; ++p)
       run_[p] = lane_ < count ? keys_of_run(segment, window_, rows_[p]) : KeyRange{};
     if (runs_begin_ == runs_end_) runs_begin_ = segment_;
-    runs_found_ += count;
     segment_ += count;
     runs_end_ = segment_;
     begin_groups();
@@ -304,7 +304,7 @@ class PlanWalk {
     return true;
   }
 
-  // The lane that group (or split tile) `wanted` of all is from.
+  // The lane that group `wanted` of all is from.
   __device__ __forceinline__ int owner_of(int wanted) const {
     int owner = 0;
 #pragma unroll
@@ -315,7 +315,7 @@ class PlanWalk {
 
   __device__ __forceinline__ void take_split() {
     constexpr int kHalf = kGroups / 2;
-    const int owner = owner_of(groups_taken_);
+    const int owner = __popc(__ballot_sync(kAllLanes, groups_up_to_ <= groups_taken_));
     const int step = (groups_taken_ - __shfl_sync(kAllLanes, groups_before_, owner)) * kHalf;
     ++groups_taken_;
 #pragma unroll
@@ -405,21 +405,39 @@ class PlanWalk {
 
   // --- columns
 
-  // Whether a run of the program holds the key at `relative` to the row tile.
-  __device__ __forceinline__ bool is_in_run(int relative) const {
-    int low = runs_begin_, high = runs_end_;
-    const bool has_others = high - low > runs_found_;
-    while (low < high) {  // to the first run that ends behind it
-      const int middle = has_others ? low : (low + high) / 2;
-      const PlanSegment& run = plan_.segments[middle];
-      if (run.kind != SegmentKind::kRelative || int64_t{run.first} + run.count <= relative)
-        low = middle + 1;
-      else if (has_others)
-        high = low;
-      else
-        high = middle;
+  // For which parts runs of the program hold a lane's key, as bits. Keys of `count` lanes ascend,
+  // from call to call too.
+  __device__ __forceinline__ uint32_t parts_in_runs(int key, int count) {
+    const int lowest = __shfl_sync(kAllLanes, key, 0);
+    const int highest = __shfl_sync(kAllLanes, key, count - 1);
+    uint32_t parts = 0;
+    for (int window = next_run_; window < runs_end_; window += 32) {  // of runs, a lane each
+      PlanSegment run{};
+      const bool is_there = window + lane_ < runs_end_;
+      if (is_there) run = plan_.segments[window + lane_];
+      const bool is_run = is_there && run.kind == SegmentKind::kRelative;
+      const auto last = static_cast<int>(min(int64_t{run.first} + run.count, int64_t{INT_MAX / 2}));
+      // What ends before the keys of all parts ends before those of later calls.
+      const unsigned ended = __ballot_sync(
+          kAllLanes, is_there && (!is_run || last <= lowest - rows_[kParts - 1].position));
+      if (window == next_run_)
+        next_run_ += ended == kAllLanes ? 32 : __ffs(static_cast<int>(~ended)) - 1;
+      unsigned met =
+          __ballot_sync(kAllLanes, is_run && run.first <= highest - rows_[0].position) & ~ended;
+      const bool is_last = __any_sync(kAllLanes, is_run && run.first > highest - rows_[0].position);
+      for (; met != 0; met &= met - 1) {
+        const int owner = __ffs(static_cast<int>(met)) - 1;
+        const int begin = __shfl_sync(kAllLanes, run.first, owner);
+        const int end = __shfl_sync(kAllLanes, last, owner);
+#pragma unroll
+        for (int p = 0; p < kParts; ++p) {
+          const int relative = key - rows_[p].position;
+          if (relative >= begin && relative < end) parts |= 1u << p;
+        }
+      }
+      if (is_last) break;
     }
-    return low < runs_end_ && plan_.segments[low].first <= relative;
+    return parts;
   }
 
   __device__ __forceinline__ bool next_columns(Tile& tile) {
@@ -427,12 +445,12 @@ class PlanWalk {
     while (next_ < last_ && found < kKeys) {
       const bool is_there = next_ + lane_ < last_;
       const int key = is_there ? plan_.columns[next_ + lane_] : 0;
+      const uint32_t in_runs = parts_in_runs(key, min(last_ - next_, 32));
       uint32_t parts = 0;
 #pragma unroll
       for (int p = 0; p < kParts; ++p)
-        if (is_there && key >= range_[p].first && key < range_[p].last &&
-            !is_in_run(key - rows_[p].position))
-          parts |= 1u << p;
+        if (is_there && key >= range_[p].first && key < range_[p].last) parts |= 1u << p;
+      parts &= ~in_runs;
       const unsigned kept = __ballot_sync(kAllLanes, parts != 0);
       const int place = found + __popc(kept & ((1u << lane_) - 1));
       if (parts != 0 && place < kKeys) {
@@ -470,7 +488,8 @@ class PlanWalk {
   bool has_begun_ = false;  // a tile has been written
   bool splits_ = false;     // the second time through the program
   // What columns give way to: the runs among these segments.
-  int runs_begin_ = 0, runs_end_ = 0, runs_found_ = 0;
+  int runs_begin_ = 0, runs_end_ = 0;
+  int next_run_ = 0;  // the first of them that the columns to come can meet
   Mode mode_ = Mode::kNone;
   KeyRange range_[kParts];  // of the segment
   int absolute_ = 0, absolute_end_ = 0;

@@ -60,17 +60,16 @@ struct Consumer {
   // groups from `first_group` on.
   template <int kScores>
   static __device__ __forceinline__ void mask(float (&scores)[kScores],
-                                              const PlanTile<kKeyTile>& tile, int part,
-                                              int first_group, int position, int lane) {
-    const uint32_t flags = tile.flags >> part;
-    if ((flags & kTileHasGaps) != 0) {
+                                              const PlanTile<kKeyTile>& tile, uint32_t flags,
+                                              int part, int first_group, int position, int lane) {
+    if ((flags & kTileHasGaps << part) != 0) {
       const uint32_t valid = tile.valid[part][lane % 4] >> 2 * first_group;
 #pragma unroll
       for (int i = 0; i < kScores; ++i)
         if ((valid >> (i / 4 * 2 + i % 2) & 1) == 0) scores[i] = -INFINITY;
     }
-    if ((flags & kTileHasBounds) == 0) return;
-    const bool has_columns = (tile.flags & kTileHasColumns) != 0;
+    if ((flags & kTileHasBounds << part) == 0) return;
+    const bool has_columns = (flags & kTileHasColumns) != 0;
     const auto reach = static_cast<uint32_t>(tile.offset_end - tile.offset_begin);
     const int column = lane % 4 * 2, from = position - tile.offset_begin;
 #pragma unroll
@@ -91,38 +90,50 @@ struct Consumer {
     }
   }
 
-  // A split tile. The other warpgroup's products fall into this one's softmax by themselves.
-  static __device__ __forceinline__ void attend_to_half(
-      Shared<C>& shared, const T* queries, int keys_stage, uint32_t keys_parity, int values_stage,
-      uint32_t values_parity, int tile_stage, float scale_log2, int group, int position,
-      float (&sums)[C::kHeadDim / 2], SoftmaxRows& rows) {
+  // Looked at in the shadow of a product.
+  static __device__ __forceinline__ uint32_t flags_of_next(Shared<C>& shared, Ring<kTiles>& tiles) {
+    tiles.advance();
+    shared.tile_full[tiles.stage].wait(tiles.parity);
+    return shared.tiles[tiles.stage].flags;
+  }
+
+  // A split tile; returns the flags of the next. The other warpgroup's products fall into this
+  // one's softmax by themselves.
+  static __device__ __forceinline__ uint32_t
+  attend_to_half(Shared<C>& shared, const T* queries, Ring<C::kStages>& keys,
+                 Ring<C::kStages>& values, Ring<kTiles>& tiles, uint32_t flags, float scale_log2,
+                 int group, int position, float (&sums)[C::kHeadDim / 2], SoftmaxRows& rows) {
     constexpr int kHalf = kGroups / 2;
-    const int lane = threadIdx.x % 32;
+    const int lane = threadIdx.x % 32, stage = tiles.stage;
     float scores[kKeyTile / 4], correction[2];
     uint32_t weights[kKeyTile / 8];
-    shared.keys_full[keys_stage].wait(keys_parity);
+    shared.keys_full[keys.stage].wait(keys.parity);
     pin(scores);
     begin_products();
-    multiply_keys(scores, queries, shared.keys[keys_stage][group * kHalf]);
+    multiply_keys(scores, queries, shared.keys[keys.stage][group * kHalf]);
     commit_products();
+    const uint32_t next_flags = flags_of_next(shared, tiles);
     wait_for_products<0>();
     pin(scores);
-    if (lane == 0) shared.keys_free[keys_stage].arrive();
-    mask(scores, shared.tiles[tile_stage], group, group * kHalf, position, lane);
+    if (lane == 0) shared.keys_free[keys.stage].arrive();
+    keys.advance();
+    mask(scores, shared.tiles[stage], flags, group, group * kHalf, position, lane);
     rows.add(scores, scale_log2, correction);
-    if (lane == 0) shared.tile_free[tile_stage].arrive();
+    if (lane == 0) shared.tile_free[stage].arrive();
     if (__any_sync(kWholeWarp, correction[0] != 1 || correction[1] != 1))
       scale_rows(sums, correction);
     pack_weights<T>(weights, scores);
-    shared.values_full[values_stage].wait(values_parity);
+    shared.values_full[values.stage].wait(values.parity);
     pin(sums);
     pin(weights);
     begin_products();
-    multiply_values(sums, weights, shared.values[values_stage][group * kHalf]);
+    multiply_values(sums, weights, shared.values[values.stage][group * kHalf]);
     commit_products();
     wait_for_products<0>();
     pin(sums);
-    if (lane == 0) shared.values_free[values_stage].arrive();
+    if (lane == 0) shared.values_free[values.stage].arrive();
+    values.advance();
+    return next_flags;
   }
 
   static __device__ __forceinline__ void attend(Shared<C>& shared, const Params& params,
@@ -147,9 +158,10 @@ struct Consumer {
       for (float& sum : sums) sum = 0;
 
       shared.queries_full[queries.stage].wait(queries.parity);
-      constexpr uint32_t kGoesOn = kTileIsEnd | kTileIsSplit;
-      uint32_t flags = 0;
-      for (int i = 0; (flags & kGoesOn) == 0; ++i) {
+      constexpr uint32_t kLeaves = kTileIsEnd | kTileIsSplit;
+      shared.tile_full[tiles.stage].wait(tiles.parity);
+      uint32_t flags = shared.tiles[tiles.stage].flags, next_flags;
+      for (int i = 0; (flags & kLeaves) == 0; ++i) {
         shared.keys_full[keys.stage].wait(keys.parity);
         named_barrier_sync(my_turn, 256);
         pin(scores);
@@ -157,6 +169,8 @@ struct Consumer {
         multiply_keys(scores, shared.queries[queries.stage][0][group * 64],
                       shared.keys[keys.stage]);
         commit_products();
+        const int stage = tiles.stage;
+        next_flags = flags_of_next(shared, tiles);
         if (i > 0) {
           shared.values_full[values.stage].wait(values.parity);
           pin(sums);
@@ -173,10 +187,9 @@ struct Consumer {
         pin(scores);
         if (lane == 0) shared.keys_free[keys.stage].arrive();
         keys.advance();
-        mask(scores, shared.tiles[tiles.stage], group, 0, position, lane);
+        mask(scores, shared.tiles[stage], flags, group, 0, position, lane);
         rows.add(scores, params.scale_log2, correction);
-        if (lane == 0) shared.tile_free[tiles.stage].arrive();
-        tiles.advance();
+        if (lane == 0) shared.tile_free[stage].arrive();
         // As a branch this also keeps the wait behind the softmax: the assembler moves waits up as
         // far as nothing that it knows of stands in the way.
         if (i > 0) {
@@ -189,8 +202,7 @@ struct Consumer {
             scale_rows(sums, correction);
         }
         pack_weights<T>(weights, scores);
-        shared.tile_full[tiles.stage].wait(tiles.parity);
-        flags = shared.tiles[tiles.stage].flags;
+        flags = next_flags;
       }
       shared.values_full[values.stage].wait(values.parity);
       pin(sums);
@@ -203,14 +215,9 @@ struct Consumer {
       if (lane == 0) shared.values_free[values.stage].arrive();
       values.advance();
 
-      for (; (flags & kTileIsEnd) == 0; flags = shared.tiles[tiles.stage].flags) {
-        attend_to_half(shared, shared.queries[queries.stage][0][group * 64], keys.stage,
-                       keys.parity, values.stage, values.parity, tiles.stage, params.scale_log2,
-                       group, position, sums, rows);
-        keys.advance();
-        values.advance();
-        tiles.advance();
-        shared.tile_full[tiles.stage].wait(tiles.parity);
+      while ((flags & kTileIsEnd) == 0) {
+        flags = attend_to_half(shared, shared.queries[queries.stage][0][group * 64], keys, values,
+                               tiles, flags, params.scale_log2, group, position, sums, rows);
       }
       __syncwarp();
       if (lane == 0) {

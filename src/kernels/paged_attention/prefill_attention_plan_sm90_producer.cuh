@@ -56,6 +56,7 @@ struct Shared {
   uint32_t gathered_rows[2][kKeyTile];  // of keys and of values: page * 64 + row, or ~0
   Barrier keys_full[C::kStages], keys_free[C::kStages];
   Barrier values_full[C::kStages], values_free[C::kStages];
+  Barrier keys_go[C::kStages], values_go[C::kStages];  // free, and to be gathered
   Barrier last_values;  // copied, but not yet cleared behind the sequence's end
   Barrier queries_full[kQueryStages], queries_free[kQueryStages];
   Barrier tile_full[kTiles], tile_free[kTiles];
@@ -99,6 +100,8 @@ struct Producer {
       shared.values_full[i].init(1);
       shared.keys_free[i].init(C::kConsumerWarps);
       shared.values_free[i].init(C::kConsumerWarps);
+      shared.keys_go[i].init(1);
+      shared.values_go[i].init(1);
     }
     shared.last_values.init(1);
     for (int i = 0; i < kQueryStages; ++i) {
@@ -274,7 +277,9 @@ struct Producer {
       };
       Piece next = next_piece(), before;
       int stage_before = 0;
-      // Keys run one tile ahead of values, and tiles are looked at one ahead of keys.
+      // Keys run one tile ahead of values. Columns are gathered by others, but when, is said here:
+      // a barrier's parity tells only neighbouring rounds apart, so whoever waits for a place waits
+      // for every round of it.
       for (bool has_before = false;; has_before = true) {
         const Piece piece = next;
         const int stage = tiles.stage;
@@ -285,32 +290,36 @@ struct Producer {
           if ((piece.flags & kTileHasColumns) == 0)
             copy_tile(shared.keys[keys.stage], maps, shared.keys_full[keys.stage], piece,
                       key_group);
+          else if (lane == 0)
+            shared.keys_go[keys.stage].arrive();
           keys.advance();
-          next = next_piece();
         }
         if (has_before) {
           shared.values_free[values.stage].wait(values.parity ^ 1);
-          if ((before.flags & kTileHasColumns) == 0) {
-            Barrier& full = shared.values_full[values.stage];
-            const bool is_last = before.ends_here != 0;
+          Barrier& full = shared.values_full[values.stage];
+          const bool is_last = before.ends_here != 0;
+          if ((before.flags & kTileHasColumns) == 0)
             copy_tile(shared.values[values.stage], maps, is_last ? shared.last_values : full,
                       before, value_group);
-            if (is_last) {
-              shared.last_values.wait(last_parity);
-              last_parity ^= 1;
-              clear_rows(shared.values[values.stage], shared.tiles[stage_before], before.ends_here,
-                         item.tile.length);
-              if (lane == 0) full.arrive();
-            }
+          else if (lane == 0)
+            shared.values_go[values.stage].arrive();
+          if (is_last) {
+            shared.last_values.wait(last_parity);
+            last_parity ^= 1;
+            clear_rows(shared.values[values.stage], shared.tiles[stage_before], before.ends_here,
+                       item.tile.length);
+            if (lane == 0) full.arrive();
           }
           values.advance();
           if (lane == 0) shared.tile_free[stage_before].arrive();
         }
         before = piece;
         stage_before = stage;
-        if (!is_end) continue;
-        if (lane == 0) shared.tile_free[stage].arrive();
-        break;
+        if (is_end) {
+          if (lane == 0) shared.tile_free[stage].arrive();
+          break;
+        }
+        next = next_piece();
       }
     }
   }
@@ -375,9 +384,10 @@ struct Producer {
                                                          int which) {
     const int lane = static_cast<int>(threadIdx.x) % 32;
     auto& full = which == 0 ? shared.keys_full : shared.values_full;
-    auto& free = which == 0 ? shared.keys_free : shared.values_free;
+    auto& go = which == 0 ? shared.keys_go : shared.values_go;
     auto& memory = which == 0 ? shared.keys : shared.values;
     Ring<C::kStages> stages;
+    uint32_t parities = 0;  // of the next `go` of each place
     Ring<kTiles> tiles;
     Ring<kItems> items;
     for (Ring<kQueryStages> queries;; queries.advance()) {
@@ -390,15 +400,13 @@ struct Producer {
         shared.tile_full[tiles.stage].wait(tiles.parity);
         is_end = (tile.flags & kTileIsEnd) != 0;
         const bool has_columns = (tile.flags & kTileHasColumns) != 0;
-        if (!is_end) {
-          // Everybody waits for every round, as parities tell only neighbours apart.
-          free[stages.stage].wait(stages.parity ^ 1);
-          if (has_columns) {
-            gather(memory[stages.stage], shared.gathered_rows[which], tile, item, params, which);
-            if (lane == 0) full[stages.stage].arrive();
-          }
-          stages.advance();
+        if (has_columns) {
+          go[stages.stage].wait(parities >> stages.stage & 1);
+          parities ^= 1u << stages.stage;
+          gather(memory[stages.stage], shared.gathered_rows[which], tile, item, params, which);
+          if (lane == 0) full[stages.stage].arrive();
         }
+        if (!is_end) stages.advance();
         __syncwarp();
         if (lane == 0) shared.tile_free[tiles.stage].arrive();
       }
