@@ -382,6 +382,15 @@ void add_train(CLI::App& app, Options& options) {
            [&train](const std::string& v) { train.corpus = v; });
   add.text("-o,--output", "DIR", "folder of what is made; of a manifest, its file",
            [&train](const std::string& v) { train.output = v; });
+  add.flag("--resume", "go on from the latest checkpoint in --output", train.resume);
+  add_device(add, options.engine);
+  add.group("Several devices");
+  add.integer("--processes", "started with the same command, one a device (default: 1)",
+              train.processes, 1, kMostThreads);
+  add.integer("--rank", "which of them this is, from 0 on", train.rank, 0, kMostThreads);
+  add.text("--meet", "HOST:PORT|FILE", "where they meet: process 0 listens there, or a new file",
+           [&train](const std::string& v) { train.meeting = v; });
+  add.group("Run");
   add.integer("--threads", "CPU threads (default: all that the process may use)",
               options.engine.threads, 1, kMostThreads);
   add.group("Output");
@@ -420,7 +429,7 @@ std::unique_ptr<CLI::App> build_app(Options& options) {
   add_methods.group("Output");
   add_methods.flag("--json", "one JSON object on stdout", options.json);
   add_bench(add_command(*app, "bench", "measure speed"), options);
-  add_train(add_command(*app, "train", "prepare what a model is trained on"), options);
+  add_train(add_command(*app, "train", "train a model, prepare what it is trained on"), options);
   CLI::App& completion = add_command(*app, "completion", "print a shell completion script");
   Adder(completion).text("SHELL", "bash", "the shell", [](const std::string& value) {
     choose("completion", value, split_choices("bash"));

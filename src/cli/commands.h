@@ -24,6 +24,7 @@ int bench_command(const Options& options, Environment& environment);
 int train_command(const Options& options, Environment& environment);
 
 // What `kvasir train` does, by the word behind it.
+int train_run_command(const Options& options, Environment& environment);
 int train_tokenizer_command(const Options& options, Environment& environment);
 int train_data_command(const Options& options, Environment& environment);
 int train_manifest_command(const Options& options, Environment& environment);

@@ -75,8 +75,11 @@ struct BenchFlags {
 struct TrainFlags {
   std::string what;  // a word of kTrainWhat
   std::filesystem::path recipe, corpus, output;
+  bool resume = false;
+  int processes = 1, rank = 0;
+  std::string meeting;
 };
-inline constexpr const char* kTrainWhat = "tokenizer|data|manifest";
+inline constexpr const char* kTrainWhat = "run|tokenizer|data|manifest";
 
 struct Options {
   Command command = Command::kRun;

@@ -92,6 +92,9 @@ void check_train(const TrainFlags& train) {
   if (is_manifest && !train.recipe.empty())
     refuse("--recipe", "expected none: a manifest is made of --corpus DIR alone");
   if (is_manifest && train.corpus.empty()) refuse("train", "expected --corpus DIR");
+  if (train.rank >= train.processes) refuse("--rank", "expected less than --processes");
+  if (train.processes > 1 && train.meeting.empty())
+    refuse("--processes", "expected --meet HOST:PORT or FILE beside it");
   if (train.output.empty())
     refuse("train", is_manifest ? "expected --output FILE" : "expected --output DIR");
 }

@@ -73,9 +73,9 @@ class Parameters {
 
   // Reads every tensor. Throws Error as load_cpu_weights() does.
   void load(models::WeightSource& source);
-  // Normal with standard deviation 0.02, less for what is added to the residual (divided by
+  // Normal with this standard deviation, less for what is added to the residual (divided by
   // sqrt(2 layers), as GPT-2 does); norms one, biases zero. The same values on every device.
-  void initialise(uint64_t seed);
+  void initialise(uint64_t seed, double deviation = 0.02);
   // Compute copies from masters: after every change of those.
   void refresh();
 

@@ -1,6 +1,7 @@
 // The GPU's side of the room where it is built without CUDA.
 
 #include "kvasir/error.h"
+#include "train/gpu.h"
 #include "train/row_ops_cuda.h"
 
 namespace kvasir::train {
@@ -12,6 +13,11 @@ namespace {
 }
 
 }  // namespace
+
+TrainDevice train_device(const std::string& words) {
+  if (words == "auto" || words == "cpu") return {};
+  refuse();
+}
 
 Normed cuda_norm_forward(const at::Tensor&, const at::Tensor&, const at::Tensor&, double) {
   refuse();
