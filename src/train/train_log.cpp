@@ -58,8 +58,12 @@ std::string loss_svg(const std::vector<std::pair<int64_t, double>>& losses) {
   chart.x.label = "step";
   chart.y.label = "nats per token";
   chart.series.emplace_back();
-  for (const auto& [step, loss] : losses)
+  // No more points than pixels can show.
+  const size_t stride = std::max<size_t>(1, losses.size() / 2000);
+  for (size_t i = 0; i < losses.size(); i += stride) {
+    const auto& [step, loss] = losses[i];
     chart.series[0].points.push_back({.x = static_cast<double>(step), .y = loss});
+  }
   return report::svg_file(report::draw(chart));
 }
 

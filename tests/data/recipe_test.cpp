@@ -115,6 +115,8 @@ INSTANTIATE_TEST_SUITE_P(
     All, RecipeFaults,
     testing::Values(
         Fault{"Syntax", "hidden_size = 64", "hidden_size = = 64", ":4: expected TOML, column 1"},
+        Fault{"ControlCharacter", "[[phase]]", "[[\x05phase]]",
+              ": expected TOML, found something else in place of a key or value"},
         Fault{"UnknownKey", "hidden_size = 64", "hiden_size = 64",
               ":3: model.hidden_size: expected a whole number, found nothing but 'hiden_size'"},
         Fault{"NearKey", "seed = 7", "sede = 7", ":1: sede: unknown key; did you mean 'seed'?"},
@@ -150,6 +152,14 @@ INSTANTIATE_TEST_SUITE_P(
               ":2: precision: expected a table, [precision], found \"bf16\""},
         Fault{"Twice", "seed = 7", "seed = 7\nseed = 8", ":2: expected TOML"}),
     [](const auto& info) { return std::string(info.param.name); });
+
+TEST(Recipe, AnyTaskWhereNoneAreNamed) {
+  std::string text = kGood;
+  text.replace(text.find("needle"), 6, "riddle");
+  EXPECT_FALSE(parse(text));
+  const Recipe recipe = parse_recipe(text, "x.toml", "", std::nullopt).value();
+  EXPECT_EQ(recipe.data.mixture, (Mixture{{"books", 0.5}, {"riddle", 0.25}}));
+}
 
 TEST(Recipe, NeedsAPhase) {
   const auto recipe =
