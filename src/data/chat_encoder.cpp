@@ -41,6 +41,10 @@ Sample ChatEncoder::encode(std::string_view document, std::span<const Turn> turn
                            float context_weight) const {
   Sample sample;
   add(std::string(document) + "\n", context_weight, sample);
+  return encode_turns(turns, std::move(sample));
+}
+
+Sample ChatEncoder::encode_turns(std::span<const Turn> turns, Sample sample) const {
   for (const Turn& turn : turns) {
     add_token(user_, 0, sample);
     add(turn.question, 0, sample);
