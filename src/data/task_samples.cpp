@@ -1,53 +1,61 @@
 #include "data/task_samples.h"
 
+#include <algorithm>
 #include <utility>
 
 namespace kvasir::data {
 namespace {
 
-// A generator's count of tokens is off by some percent: a few tries are enough, more would hide one
-// that does not react.
-constexpr int kTries = 6;
-
-int64_t size_of(const Sample& sample) { return static_cast<int64_t>(sample.tokens.size()); }
-
-void append(const Sample& from, Sample& to) {
-  to.tokens.insert(to.tokens.end(), from.tokens.begin(), from.tokens.end());
-  to.weights.insert(to.weights.end(), from.weights.begin(), from.weights.end());
-}
+// What a question with its answer takes, about.
+constexpr int64_t kTokensOfTurn = 24;
+// Parts of a sample are counted alone and joined where special tokens part them, but for the
+// newline behind the document: a second try is rare, more would hide a generator that does not keep
+// to its target.
+constexpr int kTries = 4;
 
 }  // namespace
 
-TaskSamples::TaskSamples(ConversationGenerator generator, const ChatEncoder& encoder,
-                         const DataRecipe& data)
-    : generator_(std::move(generator)),
+TaskSamples::TaskSamples(MakeGenerator make, const ChatEncoder& encoder, const DataRecipe& data,
+                         const tasks::Haystack* training, const tasks::Haystack* held_out)
+    : make_(std::move(make)),
       encoder_(&encoder),
       question_fraction_(data.question_fraction),
       most_turns_(data.most_turns),
-      context_weight_(static_cast<float>(data.context_weight)) {}
+      context_weight_(static_cast<float>(data.context_weight)),
+      training_(training),
+      held_out_(held_out) {}
+
+Result<tasks::Sample> TaskSamples::conversation(const SampleRequest& request, int64_t target_tokens,
+                                                int64_t turns) const {
+  const auto generator =
+      make_(request.task, {.target_tokens = target_tokens,
+                           .count = [this](std::string_view text) { return encoder_->count(text); },
+                           .turns = static_cast<int>(turns),
+                           .haystack = request.is_held_out ? held_out_ : training_,
+                           .key_space = request.is_held_out ? tasks::KeySpace::kEvaluation
+                                                            : tasks::KeySpace::kTraining});
+  if (!generator) throw generator.error();
+  return generator.value()->sample(request.seed, 0);
+}
 
 Sample TaskSamples::make(const SampleRequest& request) const {
-  const auto most = static_cast<double>(request.most_tokens);
-  auto document_tokens = static_cast<int64_t>(most * (1 - question_fraction_));
-  for (int tries = 0; tries < kTries && document_tokens > 0; ++tries) {
-    const auto conversation = generator_({.task = request.task,
-                                          .seed = request.seed,
-                                          .document_tokens = document_tokens,
-                                          .turns = most_turns_,
-                                          .is_held_out = request.is_held_out});
-    if (!conversation || conversation->turns.empty()) return {};
-    Sample sample = encoder_->encode(conversation->document, {}, context_weight_);
-    const int64_t document_size = size_of(sample);
-    for (const Turn& turn : conversation->turns) {
-      const Sample more = encoder_->encode_turn(turn);
-      if (size_of(sample) + size_of(more) > request.most_tokens) break;
-      append(more, sample);
+  const auto for_turns =
+      static_cast<int64_t>(question_fraction_ * static_cast<double>(request.most_tokens));
+  int64_t turns = std::clamp<int64_t>(for_turns / kTokensOfTurn, 1, most_turns_);
+  int64_t target = request.most_tokens + 1;  // <|begin|>, which a sample comes without
+  for (int tries = 0; tries < kTries && target > 0;) {
+    const Result<tasks::Sample> made = conversation(request, target, turns);
+    if (!made) {
+      if (made.error().code() != ErrorCode::kResourceExhausted) throw made.error();
+      if (turns == 1) return {};
+      turns /= 2;
+      continue;
     }
-    if (size_of(sample) > document_size) return sample;
-    // Shorter by what it was too long, and by room for a turn.
-    const double too_long = static_cast<double>(document_size) / (most * (1 - question_fraction_));
-    document_tokens = static_cast<int64_t>(static_cast<double>(document_tokens) /
-                                           (too_long > 1.1 ? too_long : 1.1));
+    Sample sample = encoder_->encode(made.value(), context_weight_);
+    const int64_t too_many = static_cast<int64_t>(sample.tokens.size()) - request.most_tokens;
+    if (too_many <= 0) return sample;
+    target -= too_many;
+    ++tries;
   }
   return {};
 }

@@ -1,43 +1,43 @@
 #pragma once
-// Samples of tasks: a generator's conversations, brought to the length that was asked for.
+// Samples of tasks for training: the generators of the benchmark, with keys and books of their own.
 
 #include <functional>
-#include <optional>
+#include <memory>
+#include <string_view>
 
 #include "data/chat_encoder.h"
 #include "data/recipe.h"
 #include "data/sample.h"
+#include "tasks/task.h"
 
 namespace kvasir::data {
 
-struct ConversationRequest {
-  std::string_view task;
-  uint64_t seed = 0;
-  int64_t document_tokens = 0;  // about as many, in the document
-  int64_t turns = 0;            // as many, or fewer where the document does not hold more
-  bool is_held_out = false;     // of titles and keys that training never sees
-};
-
-// Thread-safe, and a pure function of the request. Nothing where the task does not fit a document
-// of that size. Throws Error.
-using ConversationGenerator =
-    std::function<std::optional<Conversation>(const ConversationRequest&)>;
+// Of a task by its name, as the tasks room makes them. Thread-safe.
+using MakeGenerator = std::function<Result<std::unique_ptr<tasks::Generator>>(
+    std::string_view task, tasks::GeneratorOptions options)>;
 
 class TaskSamples final : public SampleSource {
  public:
-  // `encoder` must outlive it.
-  TaskSamples(ConversationGenerator generator, const ChatEncoder& encoder, const DataRecipe& data);
+  // All but the function must outlive it. `training` and `held_out`: text of the books that are
+  // trained on and of those that are not; null where no task needs books.
+  TaskSamples(MakeGenerator make, const ChatEncoder& encoder, const DataRecipe& data,
+              const tasks::Haystack* training, const tasks::Haystack* held_out);
 
-  // The document takes what data.question_fraction leaves; turns are added while they fit, at least
-  // one. A document that turns out too long is asked for again, shorter.
+  // Turns take about data.question_fraction of the sample; where they leave no room for a document,
+  // there are fewer, at least one.
   Sample make(const SampleRequest& request) const override;
 
  private:
-  ConversationGenerator generator_;
+  // At most that many tokens with <|begin|> and so many turns; nothing where they do not fit.
+  Result<tasks::Sample> conversation(const SampleRequest& request, int64_t target_tokens,
+                                     int64_t turns) const;
+
+  MakeGenerator make_;
   const ChatEncoder* encoder_;
   double question_fraction_;
   int64_t most_turns_;
   float context_weight_;
+  const tasks::Haystack *training_, *held_out_;
 };
 
 }  // namespace kvasir::data

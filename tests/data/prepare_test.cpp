@@ -59,6 +59,8 @@ TEST_F(PrepareTest, MakesEverythingOnce) {
   const Prepared first = run();
   EXPECT_EQ(stages_.size(), 3u);
   EXPECT_EQ(first.corpus.size(), 2u);
+  EXPECT_EQ(first.training_texts, std::vector{title_path(corpus_, "a")});
+  EXPECT_EQ(first.held_out_texts, std::vector{title_path(corpus_, "b")});
   const Prepared second = run();
   EXPECT_TRUE(stages_.empty());
   EXPECT_EQ(second.tokenizer, first.tokenizer);

@@ -1,4 +1,4 @@
-// Conversations brought to length: never too long, near what was asked, turns whole.
+// Samples made of a generator's conversations: never too long, turns by what there is room for.
 
 #include "data/task_samples.h"
 
@@ -6,32 +6,58 @@
 
 #include <algorithm>
 
-#include "data/random.h"
+#include "tasks/random.h"
 
 namespace kvasir::data {
 namespace {
 
+// Pairs of numbers; asks for the first ones.
+class Pairs final : public tasks::Generator {
+ public:
+  Pairs(tasks::GeneratorOptions options, int64_t beyond, std::string question)
+      : options_(std::move(options)), beyond_(beyond), question_(std::move(question)) {}
+
+  Result<tasks::Sample> sample(uint64_t seed, uint64_t index) const override {
+    tasks::Random random(seed, "pairs", index);
+    tasks::Sample sample{.task = "pairs"};
+    for (int i = 0; i < options_.turns; ++i)
+      sample.turns.push_back({.question = question_ + std::to_string(i) + "?",
+                              .answers = {std::to_string(random.below(1000))}});
+    int64_t tokens = options_.sample_overhead - beyond_;
+    for (const tasks::Turn& turn : sample.turns)
+      tokens +=
+          options_.count(turn.question) + options_.count(turn.golden()) + options_.turn_overhead;
+    while (true) {
+      const std::string entry =
+          std::to_string(random.below(1000)) + ": " + std::to_string(random.below(1000)) + ",\n";
+      tokens += options_.count(entry);
+      if (tokens > options_.target_tokens) break;
+      sample.context += entry;
+    }
+    if (sample.context.empty()) return Error(ErrorCode::kResourceExhausted, "no room");
+    return sample;
+  }
+
+ private:
+  tasks::GeneratorOptions options_;
+  int64_t beyond_;  // tokens more than the target
+  std::string question_;
+};
+
 class TaskSamplesTest : public testing::Test {
  protected:
-  // Entries of a few tokens each; the estimate of a document's tokens is off by `error`.
-  std::optional<Conversation> generate(const ConversationRequest& request, double error) {
-    ++calls_;
-    last_ = request;
-    Random random({request.seed});
-    Conversation conversation;
-    const auto entries =
-        static_cast<int64_t>(static_cast<double>(request.document_tokens) * error) / 8;
-    if (entries < 2) return {};
-    for (int64_t i = 0; i < entries; ++i)
-      conversation.document += std::to_string(100 + random.below(900)) + ": " +
-                               std::to_string(10 + random.below(90)) + ",\n";
-    for (int64_t i = 0; i < request.turns; ++i)
-      conversation.turns.push_back({"What is it?", std::to_string(random.below(100))});
-    return conversation;
+  TaskSamples samples(int64_t beyond = 0) {
+    const auto make = [this, beyond](std::string_view task, tasks::GeneratorOptions options)
+        -> Result<std::unique_ptr<tasks::Generator>> {
+      if (task != "pairs") return Error(ErrorCode::kNotFound, "no such task");
+      asked_.push_back(options);
+      return std::unique_ptr<tasks::Generator>(
+          std::make_unique<Pairs>(std::move(options), asked_.size() == 1 ? beyond : 0, question_));
+    };
+    return {make, encoder_, data_, nullptr, nullptr};
   }
-  TaskSamples samples(double error) {
-    return TaskSamples([this, error](const ConversationRequest& r) { return generate(r, error); },
-                       encoder_, data_);
+  int64_t count(const Sample& sample, const char* token) const {
+    return std::ranges::count(sample.tokens, *tokenizer_.token_to_id(token));
   }
 
   const text::Tokenizer tokenizer_ =
@@ -40,51 +66,55 @@ class TaskSamplesTest : public testing::Test {
           .value();
   const ChatEncoder encoder_ = ChatEncoder::make(tokenizer_).value();
   DataRecipe data_;
-  int calls_ = 0;
-  ConversationRequest last_;
+  std::string question_ = "What is the value of ";
+  std::vector<tasks::GeneratorOptions> asked_;
 };
 
 TEST_F(TaskSamplesTest, FitWhatWasAskedFor) {
-  for (const double error : {0.7, 1.0, 1.3, 2.0})
-    for (const int64_t most : {64, 100, 257, 1000, 4096}) {
-      SCOPED_TRACE(testing::Message() << error << " " << most);
-      data_.most_turns = 1000;
-      const TaskSamples source = samples(error);
-      const SampleRequest request{.task = "kv", .seed = 5, .most_tokens = most};
-      const Sample sample = source.make(request);
-      const auto size = static_cast<int64_t>(sample.tokens.size());
-      EXPECT_LE(size, most);
-      EXPECT_GT(size, most - 16);  // room for no further turn
-      EXPECT_EQ(sample.tokens.back(), *tokenizer_.token_to_id("<|end|>"));
-      const auto count = [&](const char* token) {
-        return std::ranges::count(sample.tokens, *tokenizer_.token_to_id(token));
-      };
-      EXPECT_GE(count("<|user|>"), 1);
-      EXPECT_EQ(count("<|user|>"), count("<|end|>"));
-      EXPECT_EQ(source.make(request).tokens, sample.tokens);
-    }
+  for (const int64_t most : {48, 100, 257, 1000, 4096}) {
+    SCOPED_TRACE(most);
+    const TaskSamples source = samples();
+    const SampleRequest request{.task = "pairs", .seed = 5, .most_tokens = most};
+    const Sample sample = source.make(request);
+    const auto size = static_cast<int64_t>(sample.tokens.size());
+    EXPECT_LE(size, most);
+    EXPECT_GT(size, most - 14);  // room for no further entry
+    const int64_t turns = std::clamp<int64_t>(most / 96, 1, 32);
+    EXPECT_EQ(count(sample, "<|user|>"), turns);
+    EXPECT_EQ(count(sample, "<|end|>"), turns);
+    EXPECT_EQ(source.make(request).tokens, sample.tokens);
+    EXPECT_EQ(sample.weights.front(), 0.05f);
+    EXPECT_EQ(sample.weights.back(), 1.0f);
+  }
 }
 
-TEST_F(TaskSamplesTest, PassOnTheRequestAndItsLimits) {
-  data_.most_turns = 3;
-  data_.context_weight = 0.5;
-  const Sample sample =
-      samples(1.0).make({.task = "needle", .seed = 9, .most_tokens = 1000, .is_held_out = true});
-  EXPECT_EQ(last_.task, "needle");
-  EXPECT_EQ(last_.seed, 9u);
-  EXPECT_TRUE(last_.is_held_out);
-  EXPECT_EQ(last_.document_tokens, 750);
-  EXPECT_EQ(std::ranges::count(sample.tokens, *tokenizer_.token_to_id("<|user|>")), 3);
-  EXPECT_EQ(sample.weights.front(), 0.5f);
-  EXPECT_EQ(sample.weights.back(), 1.0f);
+TEST_F(TaskSamplesTest, KeysAndBooksAreOfTheirOwn) {
+  const TaskSamples source = samples();
+  source.make({.task = "pairs", .most_tokens = 100});
+  source.make({.task = "pairs", .most_tokens = 100, .is_held_out = true});
+  ASSERT_EQ(asked_.size(), 2u);
+  EXPECT_EQ(asked_[0].key_space, tasks::KeySpace::kTraining);
+  EXPECT_EQ(asked_[1].key_space, tasks::KeySpace::kEvaluation);
 }
 
-TEST_F(TaskSamplesTest, AreEmptyWhereNothingFits) {
-  EXPECT_TRUE(samples(1.0).make({.task = "kv", .most_tokens = 10}).tokens.empty());
-  calls_ = 0;
-  // A generator that always gives far too much is not asked for ever.
-  EXPECT_TRUE(samples(1e4).make({.task = "kv", .most_tokens = 40}).tokens.empty());
-  EXPECT_LE(calls_, 6);
+TEST_F(TaskSamplesTest, FewerTurnsWhereTheyLeaveNoRoom) {
+  data_.question_fraction = 0.9;
+  for (int i = 0; i < 30; ++i) question_ += "1";
+  const Sample sample = samples().make({.task = "pairs", .most_tokens = 80});
+  EXPECT_EQ(count(sample, "<|user|>"), 1);  // three were tried first
+  EXPECT_EQ(asked_.front().turns, 3);
+  EXPECT_TRUE(samples().make({.task = "pairs", .most_tokens = 40}).tokens.empty());
+}
+
+TEST_F(TaskSamplesTest, ASampleThatIsTooLongIsMadeAgainShorter) {
+  const Sample sample = samples(20).make({.task = "pairs", .most_tokens = 300});
+  EXPECT_EQ(asked_.size(), 2u);
+  EXPECT_LE(sample.tokens.size(), 300u);
+  EXPECT_GT(sample.tokens.size(), 250u);
+}
+
+TEST_F(TaskSamplesTest, UnknownTasksAreErrors) {
+  EXPECT_THROW(samples().make({.task = "riddle", .most_tokens = 300}), Error);
 }
 
 }  // namespace
