@@ -28,7 +28,7 @@ std::string random_hex(Random& random, int digits);
 std::string random_digits(Random& random, int digits);  // the first is not 0
 std::string random_capitals(Random& random, int letters);
 std::string random_uuid(Random& random);  // version 4
-const std::string_view& random_noun(Random& random);
+std::string_view random_noun(Random& random);
 
 // Draws `make(random)` until it is of the key space and was not given before.
 template <class Make>
