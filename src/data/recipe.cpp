@@ -11,8 +11,8 @@ namespace {
 
 constexpr int64_t kMany = INT64_MAX;
 constexpr int64_t kLongestSequence = int64_t{1} << 24;
-// What a mixture may name, "books" among them; nothing: anything.
-using Sources = std::optional<std::vector<std::string>>;
+// What a mixture may name, "books" among them.
+using Sources = std::vector<std::string>;
 // A rate of exactly 0 would train nothing.
 constexpr double kLeastRate = 1e-12;
 
@@ -69,7 +69,7 @@ void read_tokenizer(TomlReader& table, const std::filesystem::path& folder,
 Mixture read_mixture(TomlReader table, const Sources& sources) {
   Mixture mixture;
   double sum = 0;
-  if (sources) table.finish(*sources);
+  table.finish(sources);
   table.numbers(0, 1e9, [&](const std::string& source, double weight) {
     if (weight > 0) mixture[source] = weight;
     sum += weight;
@@ -169,12 +169,9 @@ void read_phases(TomlReader& root, const Sources& sources, Recipe& recipe) {
 }
 
 Recipe read_root(const toml::table& table, std::string_view origin,
-                 const std::filesystem::path& folder, TaskNames tasks) {
-  Sources sources;
-  if (tasks) {
-    sources.emplace(1, std::string(kBooks));
-    sources->insert(sources->end(), tasks->begin(), tasks->end());
-  }
+                 const std::filesystem::path& folder, std::span<const std::string> tasks) {
+  Sources sources{std::string(kBooks)};
+  sources.insert(sources.end(), tasks.begin(), tasks.end());
   Recipe recipe;
   recipe.name = std::filesystem::path(origin).stem().string();
   TomlReader root(table, "", std::string(origin));
@@ -207,7 +204,8 @@ int64_t Recipe::longest_sequence() const {
 }
 
 Result<Recipe> parse_recipe(std::string_view toml, std::string_view origin,
-                            const std::filesystem::path& folder, TaskNames tasks) {
+                            const std::filesystem::path& folder,
+                            std::span<const std::string> tasks) {
   if (!text::is_valid_utf8(toml))  // which the library does not see in all places
     return Error(ErrorCode::kMalformed, "expected UTF-8 text, found other bytes",
                  std::string(origin));
@@ -227,7 +225,7 @@ Result<Recipe> parse_recipe(std::string_view toml, std::string_view origin,
   }
 }
 
-Result<Recipe> load_recipe(const std::filesystem::path& path, TaskNames tasks) {
+Result<Recipe> load_recipe(const std::filesystem::path& path, std::span<const std::string> tasks) {
   auto text = read_file(path);
   if (!text) return text.error();
   return parse_recipe(text.value(), path.string(), path.parent_path(), tasks);

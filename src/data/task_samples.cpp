@@ -1,7 +1,10 @@
 #include "data/task_samples.h"
 
 #include <algorithm>
+#include <iterator>
 #include <utility>
+
+#include "tasks/text_tasks.h"
 
 namespace kvasir::data {
 namespace {
@@ -14,6 +17,12 @@ constexpr int64_t kTokensOfTurn = 24;
 constexpr int kTries = 4;
 
 }  // namespace
+
+const std::vector<std::string>& task_names() {
+  static const std::vector<std::string> names(std::begin(tasks::kTextTasks),
+                                              std::end(tasks::kTextTasks));
+  return names;
+}
 
 TaskSamples::TaskSamples(MakeGenerator make, const ChatEncoder& encoder, const DataRecipe& data,
                          const tasks::Haystack* training, const tasks::Haystack* held_out)

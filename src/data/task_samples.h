@@ -3,7 +3,9 @@
 
 #include <functional>
 #include <memory>
+#include <string>
 #include <string_view>
+#include <vector>
 
 #include "data/chat_encoder.h"
 #include "data/recipe.h"
@@ -12,7 +14,10 @@
 
 namespace kvasir::data {
 
-// Of a task by its name, as the tasks room makes them. Thread-safe.
+// What a recipe's mixture may name besides books: the tasks room's text tasks.
+const std::vector<std::string>& task_names();
+
+// Of a task by its name; tasks::make_text_task. Thread-safe.
 using MakeGenerator = std::function<Result<std::unique_ptr<tasks::Generator>>(
     std::string_view task, tasks::GeneratorOptions options)>;
 

@@ -8,6 +8,7 @@
 
 #include "base/thread_pool.h"
 #include "data/batch_source.h"
+#include "data/task_samples.h"
 #include "formats/files.h"
 #include "text/tokenizer.h"
 
@@ -116,7 +117,7 @@ TEST(Recipes, AreSound) {
   for (const auto& entry :
        std::filesystem::directory_iterator(std::filesystem::path(KVASIR_SOURCE_DIR) / "recipes")) {
     if (entry.path().extension() != ".toml") continue;
-    const auto recipe = load_recipe(entry.path(), std::nullopt);
+    const auto recipe = load_recipe(entry.path(), task_names());
     ASSERT_TRUE(recipe) << recipe.error().what();
     const auto manifest = load_manifest(recipe.value().data.manifest);
     ASSERT_TRUE(manifest) << manifest.error().what();

@@ -153,14 +153,6 @@ INSTANTIATE_TEST_SUITE_P(
         Fault{"Twice", "seed = 7", "seed = 7\nseed = 8", ":2: expected TOML"}),
     [](const auto& info) { return std::string(info.param.name); });
 
-TEST(Recipe, AnyTaskWhereNoneAreNamed) {
-  std::string text = kGood;
-  text.replace(text.find("needle"), 6, "riddle");
-  EXPECT_FALSE(parse(text));
-  const Recipe recipe = parse_recipe(text, "x.toml", "", std::nullopt).value();
-  EXPECT_EQ(recipe.data.mixture, (Mixture{{"books", 0.5}, {"riddle", 0.25}}));
-}
-
 TEST(Recipe, NeedsAPhase) {
   const auto recipe =
       parse(kGood.substr(0, kGood.find("[[phase]]")) + "[optimizer]\nlearning_rate = 1e-3\n");

@@ -6,7 +6,9 @@
 
 #include <algorithm>
 
+#include "tasks/haystack.h"
 #include "tasks/random.h"
+#include "tasks/text_tasks.h"
 
 namespace kvasir::data {
 namespace {
@@ -115,6 +117,30 @@ TEST_F(TaskSamplesTest, ASampleThatIsTooLongIsMadeAgainShorter) {
 
 TEST_F(TaskSamplesTest, UnknownTasksAreErrors) {
   EXPECT_THROW(samples().make({.task = "riddle", .most_tokens = 300}), Error);
+}
+
+// Every task of the tasks room, as a run makes them.
+TEST_F(TaskSamplesTest, RealTasksFit) {
+  const auto books = tasks::Haystack::made_up(1), held_out = tasks::Haystack::made_up(2);
+  const TaskSamples source(tasks::make_text_task, encoder_, data_, &books, &held_out);
+  for (const std::string& task : task_names())
+    for (const int64_t most : {64, 300, 1500, 6000})
+      for (const bool is_held_out : {false, true}) {
+        SCOPED_TRACE(task + " " + std::to_string(most));
+        const SampleRequest request{
+            .task = task, .seed = 11, .most_tokens = most, .is_held_out = is_held_out};
+        const Sample sample = source.make(request);
+        if (sample.tokens.empty()) {
+          EXPECT_LT(most, 300);
+          continue;
+        }
+        const auto size = static_cast<int64_t>(sample.tokens.size());
+        EXPECT_LE(size, most);
+        EXPECT_GT(size, most * 85 / 100 - 40);
+        EXPECT_EQ(source.make(request).tokens, sample.tokens);
+        EXPECT_GT(count(sample, "<|user|>"), 0);
+        EXPECT_EQ(sample.weights.back(), 1.0f);
+      }
 }
 
 }  // namespace
