@@ -37,15 +37,16 @@ void ChatEncoder::add(std::string_view text, float weight, Sample& sample) const
   sample.weights.resize(sample.tokens.size(), weight);
 }
 
-Sample ChatEncoder::encode(const tasks::Sample& conversation, float context_weight) const {
+Sample ChatEncoder::encode(const tasks::Sample& conversation, float context_weight,
+                           float answer_weight) const {
   Sample sample;
   add(conversation.context + "\n", context_weight, sample);
   for (const tasks::Turn& turn : conversation.turns) {
     add_token(user_, 0, sample);
     add(turn.question, 0, sample);
     add_token(assistant_, 0, sample);
-    add(turn.golden(), 1, sample);
-    add_token(end_, 1, sample);
+    add(turn.golden(), answer_weight, sample);
+    add_token(end_, answer_weight, sample);
   }
   return sample;
 }

@@ -19,9 +19,9 @@ class ChatEncoder {
   static Result<ChatEncoder> make(const text::Tokenizer& tokenizer);
 
   // The ids that the chat template and the tokenizer give, behind <|begin|>. The document counts
-  // `context_weight` in the loss, golden answers with their <|end|> 1, questions and <|user|>
-  // nothing. Thread-safe.
-  Sample encode(const tasks::Sample& sample, float context_weight) const;
+  // `context_weight` in the loss, golden answers with their <|end|> `answer_weight`, questions and
+  // <|user|> nothing. Thread-safe.
+  Sample encode(const tasks::Sample& sample, float context_weight, float answer_weight) const;
   // Tokens of a text that stands between special ones. Thread-safe.
   int64_t count(std::string_view text) const;
   int32_t begin() const { return begin_; }

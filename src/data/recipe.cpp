@@ -89,6 +89,10 @@ void read_data(TomlReader& table, const std::filesystem::path& folder, const Sou
   data.question_fraction = table.number("question_fraction", 0.001, 0.9, data.question_fraction);
   data.most_turns = table.integer("most_turns", 1, 4096, data.most_turns);
   data.context_weight = table.number("context_weight", 0, 1, data.context_weight);
+  data.answer_weight = table.number("answer_weight", 0.001, 1e4, data.answer_weight);
+  if (data.context_weight >= data.answer_weight)
+    table.fail("context_weight", fmt::format("expected less than answer_weight = {}, found {}",
+                                             data.answer_weight, data.context_weight));
   std::optional<TomlReader> mixture = table.table("mixture");
   if (!mixture) table.fail("mixture", "expected a table of shares, found nothing");
   data.mixture = read_mixture(*mixture, sources);

@@ -51,7 +51,9 @@ struct DataRecipe {
   int64_t least_sample = 256;
   double question_fraction = 0.25;
   int64_t most_turns = 32;
-  double context_weight = 0.05;  // of the loss on a task's document; answers count 1, questions 0
+  // Of the loss on a task's document and on its answers, which are few; books count 1, questions 0.
+  double context_weight = 0.05;
+  double answer_weight = 1;
 };
 
 // One [[phase]]: so many tokens at one length.

@@ -31,6 +31,7 @@ TaskSamples::TaskSamples(MakeGenerator make, const ChatEncoder& encoder, const D
       question_fraction_(data.question_fraction),
       most_turns_(data.most_turns),
       context_weight_(static_cast<float>(data.context_weight)),
+      answer_weight_(static_cast<float>(data.answer_weight)),
       training_(training),
       held_out_(held_out) {}
 
@@ -60,7 +61,7 @@ Sample TaskSamples::make(const SampleRequest& request) const {
       turns /= 2;
       continue;
     }
-    Sample sample = encoder_->encode(made.value(), context_weight_);
+    Sample sample = encoder_->encode(made.value(), context_weight_, answer_weight_);
     const int64_t too_many = static_cast<int64_t>(sample.tokens.size()) - request.most_tokens;
     if (too_many <= 0) return sample;
     target -= too_many;

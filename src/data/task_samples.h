@@ -41,7 +41,7 @@ class TaskSamples final : public SampleSource {
   const ChatEncoder* encoder_;
   double question_fraction_;
   int64_t most_turns_;
-  float context_weight_;
+  float context_weight_, answer_weight_;
   const tasks::Haystack *training_, *held_out_;
 };
 

@@ -20,7 +20,7 @@ TEST(ChatEncoder, GivesTheIdsOfTheTemplate) {
   conversation.turns.push_back(
       {.question = "What is the secret number of harvest?", .answers = {"123456", "six"}});
   conversation.turns.push_back({.question = "And of\nvelvet?", .answers = {"none  "}});
-  const Sample sample = encoder.encode(conversation, 0.25f);
+  const Sample sample = encoder.encode(conversation, 0.25f, 4);
 
   const auto chat = text::ChatTemplate::load(kModel).value();
   std::vector<text::ChatMessage> messages(1);
@@ -39,7 +39,7 @@ TEST(ChatEncoder, GivesTheIdsOfTheTemplate) {
     expected.push_back(id);
   EXPECT_EQ(sample.tokens, expected);
 
-  // Weights: the document, then questions 0 and answers 1 up to <|end|>.
+  // Weights: the document, then questions 0 and answers 4 up to <|end|>.
   ASSERT_EQ(sample.weights.size(), sample.tokens.size());
   const auto user = *tokenizer.token_to_id("<|user|>");
   const auto assistant = *tokenizer.token_to_id("<|assistant|>");
@@ -48,7 +48,7 @@ TEST(ChatEncoder, GivesTheIdsOfTheTemplate) {
   for (size_t i = 0; i < sample.tokens.size(); ++i) {
     if (sample.tokens[i] == user) weight = 0;
     EXPECT_EQ(sample.weights[i], weight) << i;
-    if (sample.tokens[i] == assistant) weight = 1;
+    if (sample.tokens[i] == assistant) weight = 4;
     if (sample.tokens[i] == end) weight = 0;
   }
   EXPECT_EQ(sample.tokens.back(), end);
