@@ -30,7 +30,10 @@ struct EngineOptions {
   // Tokens of KV to plan for; 0 = the model's maximum on the CPU, all that gpu_memory holds on a
   // GPU.
   int64_t context = 0;
-  int64_t chunk = 0;           // prefill tokens in one step; 0 = 1024 on the CPU, 8192 on a GPU
+  // Prefill tokens of one sequence in one step; 0 = 1024 on the CPU, 8192 on a GPU, and 8192 and
+  // 32,768 where `prefill` plans from queries (each chunk costs an estimate).
+  int64_t chunk = 0;
+  MethodChoice prefill{"dense", {}};  // what requests will ask for; checked before anything loads
   double gpu_memory = 0.9;     // share of the GPU's memory to plan with, more than 0, at most 1
   int64_t max_sequences = 64;  // samples running at once
   bool deterministic = false;  // bit-equal results whatever the batch and the chunking

@@ -73,6 +73,11 @@ struct AttentionReport {
   double computed_fraction = 0;  // prefill: query-key pairs scored, tile overhead and estimators
                                  // included, over causal pairs
   double decode_fraction = 0;    // the same for decode steps
+  // Prefill, summed over layers. Of methods that plan from queries: the heads planned for, and
+  // those of them computed densely because their plans would have saved too little.
+  int64_t planned_heads = 0, dense_heads = 0;
+  double plan_seconds = 0;       // estimates and plans
+  double attention_seconds = 0;  // of the steps the request was in, where they are known (CPU)
   std::string fallback_reason;   // why another method ran than was asked for; empty = none
 };
 

@@ -1,10 +1,13 @@
 #include "bench/gpu_attention_cuda.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
 #include <random>
 
 #include "base/dtype.h"
+#include "bench/gpu_timing_cuda.h"
 
 namespace kvasir::bench {
 namespace {
@@ -15,10 +18,12 @@ void fill(const cuda::DeviceMemory& memory, uint32_t seed) {
   std::normal_distribution<float> normal;
   std::vector<bf16_t> values((1 << 20) + 24);
   for (bf16_t& value : values) value = f32_to_bf16(normal(random));
-  const size_t period = values.size() * sizeof(bf16_t);
-  for (size_t done = 0; done < memory.bytes(); done += period)
-    KVASIR_CUDA(cudaMemcpy(memory.data() + done, values.data(),
-                           std::min(period, memory.bytes() - done), cudaMemcpyHostToDevice));
+  size_t done = std::min(values.size() * sizeof(bf16_t), memory.bytes());
+  KVASIR_CUDA(cudaMemcpy(memory.data(), values.data(), done, cudaMemcpyHostToDevice));
+  for (size_t step; done < memory.bytes(); done += step) {
+    step = std::min(done, memory.bytes() - done);
+    KVASIR_CUDA(cudaMemcpy(memory.data() + done, memory.data(), step, cudaMemcpyDeviceToDevice));
+  }
 }
 
 int64_t pages_of(int64_t length) {
@@ -63,7 +68,7 @@ GpuAttentionCase::GpuAttentionCase(const cuda::Context& context, int q_heads, in
   const auto count = static_cast<int>(lengths.size());
   workspace_ = cuda::DeviceMemory(
       rows == 1 ? kernels::decode_attention_workspace_bytes(desc, context, count, longest)
-                : kernels::prefill_attention_workspace_bytes(desc, context, count, all_rows));
+                : kernels::prefill_attention_workspace_bytes(desc, context, count, all_rows, true));
   KVASIR_CUDA(cudaMemset(workspace_.data(), 0, workspace_.bytes()));
   args_ = {.q = q_.data(),
            .q_row_stride = q_size,
@@ -86,12 +91,29 @@ GpuAttentionCase::GpuAttentionCase(const cuda::Context& context, int q_heads, in
   build();
 }
 
+GpuAttentionCase::GpuAttentionCase(const cuda::Context& context, int q_heads, int kv_heads,
+                                   int head_dim, int64_t length, const PlanShape& plan)
+    : GpuAttentionCase(context, q_heads, kv_heads, head_dim, std::vector<int64_t>{length}, length) {
+  plan_ = std::make_unique<SyntheticPlan>(plan, q_heads, length);
+  const kernels::CudaAttentionSpan span{.rows = static_cast<int32_t>(length), .plan = 0};
+  KVASIR_CUDA(cudaMemcpy(spans_.data(), &span, sizeof(span), cudaMemcpyHostToDevice));
+  scored_ = cuda::DeviceMemory(sizeof(uint64_t));
+  KVASIR_CUDA(cudaMemset(scored_.data(), 0, scored_.bytes()));
+  args_.plans = plan_->on_device();
+  args_.plan_count = 1;
+  args_.scored_pairs = reinterpret_cast<uint64_t*>(scored_.data());
+  build();
+  build_plans();
+}
+
 void GpuAttentionCase::build() {
   if (rows_ == 1)
     kernels::build_decode_attention(context_, args_);
   else
     kernels::build_prefill_attention(context_, args_);
 }
+
+void GpuAttentionCase::build_plans() { kernels::build_prefill_plans(context_, args_); }
 
 void GpuAttentionCase::run() {
   if (rows_ == 1)
@@ -106,13 +128,59 @@ double GpuAttentionCase::flops() const {
     const auto rows = static_cast<double>(rows_);
     pairs += rows * static_cast<double>(length - rows_) + rows * (rows + 1) / 2;
   }
-  return 4.0 * args_.q_heads * args_.pages.head_dim * pairs;
+  return flops_of(args_.q_heads * pairs);
+}
+
+double GpuAttentionCase::scored_flops() {
+  uint64_t before = 0, after = 0;
+  const auto read = [&](uint64_t& to) {
+    KVASIR_CUDA(cudaStreamSynchronize(context_.stream));
+    KVASIR_CUDA(cudaMemcpy(&to, scored_.data(), sizeof(to), cudaMemcpyDeviceToHost));
+  };
+  read(before);
+  run();
+  read(after);
+  return flops_of(static_cast<double>(after - before));
 }
 
 double GpuAttentionCase::kv_bytes() const {
   double tokens = 0;
   for (const int64_t length : lengths_) tokens += static_cast<double>(length);
   return tokens * 2 * args_.pages.kv_heads * args_.pages.head_dim * 2;
+}
+
+std::vector<Line> time_attention_plans(const cuda::Context& context, int q_heads, int kv_heads,
+                                       int head_dim, int64_t length,
+                                       const std::vector<PlanShape>& plans, int repetitions) {
+  const std::string shape = fmt::format("{}/{} d{} {}", q_heads, kv_heads, head_dim, length);
+  std::vector<Line> lines;
+  double dense_rate = 0, dense_seconds = 0;
+  {
+    GpuAttentionCase dense(context, q_heads, kv_heads, head_dim, {length}, length);
+    const Timing timing = measure_on_gpu(context.stream, repetitions, 1, [&] { dense.run(); });
+    dense_seconds = timing.median_seconds;
+    dense_rate = dense.flops() / dense_seconds;
+    lines.push_back({fmt::format("attention {}", shape), timing, {{"TFLOP/s", dense_rate / 1e12}}});
+  }
+  for (const PlanShape& plan : plans) {
+    GpuAttentionCase planned(context, q_heads, kv_heads, head_dim, length, plan);
+    const double scored = planned.scored_flops();
+    const double required = 4.0 * head_dim * planned.plan().required_pairs();
+    const Timing timing = measure_on_gpu(context.stream, repetitions, 1, [&] {
+      planned.build_plans();
+      planned.run();
+    });
+    const double seconds = timing.median_seconds;
+    lines.push_back(
+        {fmt::format("attention {}, {} of row tile {}", shape, name_of(plan.kind), plan.row_tile),
+         timing,
+         {{"density", required / planned.flops()},
+          {"TFLOP/s", scored / seconds / 1e12},
+          {"of dense", scored / seconds / dense_rate},
+          {"required of dense", required / seconds / dense_rate},
+          {"x dense", dense_seconds / seconds}}});
+  }
+  return lines;
 }
 
 }  // namespace kvasir::bench

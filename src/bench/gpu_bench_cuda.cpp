@@ -133,6 +133,21 @@ void prefill(const Gpu& gpu) {
           {fmt::format("libtorch ({}) TFLOP/s", library), theirs / 1e12},
           {"x libtorch", theirs > 0 ? rate / theirs : 0}}});
   }
+  if (longest >= 32768) {
+    gpu.say("attention plans");
+    std::vector<PlanShape> plans;
+    for (const int32_t row_tile : {64, 128}) {
+      plans.push_back({PlanKind::kSlashRuns, 0.1, row_tile});
+      plans.push_back({PlanKind::kSlashRuns, 0.03, row_tile});
+    }
+    plans.push_back({PlanKind::kSlashRandom, 0.1, 64});
+    plans.push_back({PlanKind::kColumns, 0.03, 128});
+    plans.push_back({PlanKind::kBlocks, 0.1, 128});
+    plans.push_back({PlanKind::kTriangle, 0, 128});
+    for (Line& line : time_attention_plans(gpu.context, q_heads, kv_heads, head_dim, longest, plans,
+                                           gpu.options.repetitions))
+      gpu.report.lines.push_back(std::move(line));
+  }
   // The product of the feed-forward's first matrices on one chunk.
   constexpr int64_t kChunk = 8192;
   const double gemm =

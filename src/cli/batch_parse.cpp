@@ -3,9 +3,9 @@
 #include <functional>
 #include <map>
 
+#include "base/suggest.h"
 #include "cli/batch.h"
 #include "cli/json_lines.h"
-#include "cli/suggest.h"
 #include "formats/json_reason.h"
 
 namespace kvasir::cli {

@@ -4,8 +4,8 @@
 
 #include <algorithm>
 
+#include "base/utf8.h"
 #include "cli/json_lines.h"
-#include "cli/unicode.h"
 #include "formats/json_reason.h"
 
 namespace kvasir::cli {

@@ -3,7 +3,7 @@
 #include <fmt/format.h>
 
 #include "base/progress.h"
-#include "cli/unicode.h"
+#include "base/utf8.h"
 
 namespace kvasir::cli {
 namespace {

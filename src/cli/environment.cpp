@@ -10,7 +10,7 @@
 #include <csignal>
 #include <cstring>
 
-#include "cli/unicode.h"
+#include "base/utf8.h"
 
 namespace kvasir::cli {
 namespace {

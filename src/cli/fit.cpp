@@ -5,7 +5,7 @@
 #include <algorithm>
 
 #include "base/progress.h"
-#include "cli/suggest.h"
+#include "base/suggest.h"
 
 namespace kvasir::cli {
 namespace {

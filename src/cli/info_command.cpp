@@ -3,7 +3,7 @@
 #include "cli/commands.h"
 #include "cli/exit_codes.h"
 #include "cli/json_lines.h"
-#include "cli/table.h"
+#include "report/table.h"
 
 namespace kvasir::cli {
 namespace {
@@ -65,10 +65,10 @@ std::string info_text(const ModelInfo& info, int64_t context, int64_t sequences)
   for (const auto& [op, name] : info.kernels) machine.emplace_back("kernel " + op, name);
   auto plan = plan_pairs(info.plan);
   plan.insert(plan.begin(), {"KV of one token", as_bytes(info.kv_bytes_per_token)});
-  return "model\n" + format_pairs(model) + "machine\n" + format_pairs(machine) +
+  return "model\n" + report::terminal_pairs(model) + "machine\n" + report::terminal_pairs(machine) +
          fmt::format("memory plan for {} sequence{} of {} tokens\n", with_thousands(sequences),
                      sequences == 1 ? "" : "s", with_thousands(context)) +
-         format_pairs(plan);
+         report::terminal_pairs(plan);
 }
 
 }  // namespace

@@ -46,6 +46,10 @@ Json answer_json(const AnswerJson& answer) {
         {"retrieve", attention.retrieve},
         {"computed_fraction", attention.computed_fraction},
         {"decode_fraction", attention.decode_fraction},
+        {"planned_heads", attention.planned_heads},
+        {"dense_heads", attention.dense_heads},
+        {"plan_seconds", rounded(attention.plan_seconds)},
+        {"attention_seconds", rounded(attention.attention_seconds)},
         {"fallback_reason",
          attention.fallback_reason.empty() ? Json(nullptr) : Json(attention.fallback_reason)}}}};
   if (answer.sample) object["sample"] = *answer.sample;

@@ -3,13 +3,13 @@
 
 #include <algorithm>
 
+#include "base/suggest.h"
 #include "cli/commands.h"
 #include "cli/exit_codes.h"
 #include "cli/json_lines.h"
-#include "cli/suggest.h"
-#include "cli/table.h"
 #include "compress/methods.h"
 #include "prefill/methods.h"
+#include "report/table.h"
 #include "retrieve/methods.h"
 
 namespace kvasir::cli {
@@ -60,19 +60,19 @@ Json methods_json() {
 }
 
 std::string methods_text(int width) {
-  std::vector<std::vector<std::string>> rows;
+  report::Table table{.columns = {{"stage", false}, {"name", false}, {"what it does", false}}};
   for (const Stage& stage : stages()) {
     for (const Method& method : stage.methods) {
       std::string text(method.description);
       if (const auto names = names_of(method.capabilities); !names.empty())
         text += fmt::format("; can: {}", fmt::join(names, ", "));
-      rows.push_back({stage.name, std::string(method.name), std::move(text)});
+      table.rows.push_back({stage.name, std::string(method.name), std::move(text)});
       for (const MethodOption& option : method.options)
-        rows.push_back({"", fmt::format("  :{}=", option.name), std::string(option.description)});
+        table.rows.push_back(
+            {"", fmt::format("  :{}=", option.name), std::string(option.description)});
     }
   }
-  return format_table({{"stage", false}, {"name", false}, {"what it does", false}}, rows,
-                      static_cast<size_t>(width));
+  return report::terminal_table(table, static_cast<size_t>(width));
 }
 
 void check_method(const Stage& stage, const MethodChoice& choice) {

@@ -5,7 +5,7 @@
 #include <charconv>
 #include <cmath>
 
-#include "cli/suggest.h"
+#include "base/suggest.h"
 
 namespace kvasir::cli {
 namespace {

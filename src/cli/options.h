@@ -14,7 +14,7 @@
 
 namespace kvasir::cli {
 
-enum class Command { kRun, kScore, kInfo, kTokenize, kMethods, kBench, kCompletion };
+enum class Command { kRun, kScore, kPlan, kInfo, kTokenize, kMethods, kBench, kTrain, kCompletion };
 
 // What one request may set; flags set it for all, a line of --batch for itself.
 struct GenerationOptions {
@@ -55,6 +55,12 @@ struct ScoreCommandOptions {
   std::optional<std::string> dump_logits;
 };
 
+struct PlanOptions {
+  std::string document, out;
+  MethodChoice prefill{"dense", {}};
+  std::optional<int> layer, head;  // both or neither: one head alone
+};
+
 struct TokenizeOptions {
   std::string file;
   bool no_special = false, decode = false;
@@ -66,6 +72,15 @@ struct BenchFlags {
   int repetitions = 5;
 };
 
+struct TrainFlags {
+  std::string what;  // a word of kTrainWhat
+  std::filesystem::path recipe, corpus, output;
+  bool resume = false;
+  int processes = 1, rank = 0;
+  std::string meeting;
+};
+inline constexpr const char* kTrainWhat = "run|tokenizer|data|manifest";
+
 struct Options {
   Command command = Command::kRun;
   EngineOptions engine;  // model, device, dtype, threads, context, chunk, max_sequences, ...
@@ -73,9 +88,11 @@ struct Options {
   bool dry_run = false;
   RunOptions run;
   ScoreCommandOptions score;
+  PlanOptions plan;
   int64_t sequences = 1;  // info
   TokenizeOptions tokenize;
   BenchFlags bench;
+  TrainFlags train;
 };
 
 // What parsing gives: options, or text to print on standard output (--help, --version, a

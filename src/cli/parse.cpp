@@ -2,9 +2,9 @@
 
 #include <algorithm>
 
+#include "base/suggest.h"
 #include "cli/app.h"
 #include "cli/exit_codes.h"
-#include "cli/suggest.h"
 
 #ifndef KVASIR_VERSION
 #error "KVASIR_VERSION: the build defines it"
@@ -75,20 +75,57 @@ void check_run(const RunOptions& run) {
     if (question.empty()) refuse("--ask", "expected a question, found an empty text");
 }
 
+void check_plan(const PlanOptions& plan) {
+  if (plan.document.empty()) refuse("plan", "expected --document FILE, a text to read");
+  if (plan.out.empty()) refuse("plan", "expected --out FILE, where the drawing goes");
+  const std::string extension = std::filesystem::path(plan.out).extension();
+  if (extension != ".html" && extension != ".svg" && extension != ".png")
+    refuse("--out", fmt::format("expected *.html, *.svg or *.png, found {}", plan.out));
+  if (plan.layer.has_value() != plan.head.has_value())
+    refuse("plan", "expected --layer and --head together, or neither");
+}
+
+void check_train(const TrainFlags& train) {
+  if (train.what.empty()) refuse("train", fmt::format("expected what to do: {}", kTrainWhat));
+  const bool is_manifest = train.what == "manifest";
+  if (!is_manifest && train.recipe.empty()) refuse("train", "expected --recipe FILE");
+  if (is_manifest && !train.recipe.empty())
+    refuse("--recipe", "expected none: a manifest is made of --corpus DIR alone");
+  if (is_manifest && train.corpus.empty()) refuse("train", "expected --corpus DIR");
+  if (train.rank >= train.processes) refuse("--rank", "expected less than --processes");
+  if (train.processes > 1 && train.meeting.empty())
+    refuse("--processes", "expected --meet HOST:PORT or FILE beside it");
+  if (train.output.empty())
+    refuse("train", is_manifest ? "expected --output FILE" : "expected --output DIR");
+}
+
 void check(const Options& options, const std::string& name) {
   if (options.run.generation.logprobs && !options.json)
     refuse("--logprobs", "expected --json beside it: only there log-probabilities are shown");
   const bool needs_model = options.command != Command::kMethods &&
+                           options.command != Command::kTrain &&
                            options.command != Command::kCompletion &&
                            !(options.command == Command::kBench && !options.bench.shape.empty());
   if (needs_model && options.engine.model.empty())
     refuse(name, "expected --model DIR, the folder of a model");
   if (options.command == Command::kRun) check_run(options.run);
+  if (options.command == Command::kPlan) check_plan(options.plan);
   if (options.command == Command::kScore &&
       options.score.file.empty() == !options.score.ids.has_value())
     refuse(name, "expected a FILE of text or --ids FILE, and not both");
   if (options.command == Command::kBench && options.bench.what.empty())
     refuse(name, "expected what to measure: prefill, decode, tokenizer or load");
+  if (options.command == Command::kTrain) check_train(options.train);
+}
+
+// What the engine is told that requests will ask for.
+MethodChoice prefill_of(const Options& options) {
+  if (options.command == Command::kRun) return options.run.generation.stages.prefill;
+  if (options.command == Command::kPlan) return options.plan.prefill;
+  if (options.command != Command::kScore) return {"dense", {}};
+  const bool is_dense = options.score.stages.prefill.name == "dense";
+  return is_dense && options.score.against ? options.score.against->prefill
+                                           : options.score.stages.prefill;
 }
 
 }  // namespace
@@ -124,6 +161,7 @@ Parsed parse_arguments(std::span<const std::string> arguments, int width) {
   const auto place = std::find(commands.begin(), commands.end(), command);
   options.command = static_cast<Command>(place - commands.begin());
   check(options, command->get_name());
+  options.engine.prefill = prefill_of(options);
   if (options.command == Command::kCompletion) {
     if (command->count("SHELL") == 0) refuse("completion", "expected a shell: bash");
     parsed.text = completion_script(*app);

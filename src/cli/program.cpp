@@ -3,10 +3,10 @@
 #include <algorithm>
 #include <new>
 
+#include "base/utf8.h"
 #include "cli/commands.h"
 #include "cli/exit_codes.h"
 #include "cli/json_lines.h"
-#include "cli/unicode.h"
 
 namespace kvasir::cli {
 namespace {
@@ -17,6 +17,8 @@ int dispatch(const Options& options, Environment& environment) {
       return run_command(options, environment);
     case Command::kScore:
       return score_command(options, environment);
+    case Command::kPlan:
+      return plan_command(options, environment);
     case Command::kInfo:
       return info_command(options, environment);
     case Command::kTokenize:
@@ -25,6 +27,8 @@ int dispatch(const Options& options, Environment& environment) {
       return methods_command(options, environment);
     case Command::kBench:
       return bench_command(options, environment);
+    case Command::kTrain:
+      return train_command(options, environment);
     case Command::kCompletion:
       break;  // its text is all there is
   }

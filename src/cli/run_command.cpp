@@ -6,7 +6,7 @@
 #include "cli/exit_codes.h"
 #include "cli/json_lines.h"
 #include "cli/run_session.h"
-#include "cli/table.h"
+#include "report/table.h"
 
 namespace kvasir::cli {
 namespace {
@@ -78,8 +78,8 @@ int dry_run(const Options& options, Environment& environment) {
       {"prefill", method_text(generation.stages.prefill)},
       {"compress", method_text(generation.stages.compress)},
       {"retrieve", method_text(generation.stages.retrieve)}};
-  environment.out->write("options\n" + format_pairs(pairs) + "memory plan\n" +
-                         format_pairs(plan_pairs(info.plan)));
+  environment.out->write("options\n" + report::terminal_pairs(pairs) + "memory plan\n" +
+                         report::terminal_pairs(plan_pairs(info.plan)));
   return kExitOk;
 }
 

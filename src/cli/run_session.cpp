@@ -4,9 +4,9 @@
 
 #include <algorithm>
 
+#include "cli/closing_table.h"
 #include "cli/exit_codes.h"
 #include "cli/json_lines.h"
-#include "cli/table.h"
 
 namespace kvasir::cli {
 namespace {

@@ -4,13 +4,13 @@
 #include <numbers>
 
 #include "base/file.h"
+#include "base/utf8.h"
 #include "cli/commands.h"
 #include "cli/exit_codes.h"
 #include "cli/ids.h"
 #include "cli/json_lines.h"
-#include "cli/table.h"
-#include "cli/unicode.h"
 #include "formats/safetensors.h"
+#include "report/table.h"
 
 namespace kvasir::cli {
 namespace {
@@ -115,7 +115,7 @@ std::string score_text(const Score& score, int64_t window, const Options& option
     pairs.emplace_back("KL divergence",
                        fmt::format("{:.3g} ± {:.2g} nats per token", f.kl, f.kl_error));
   }
-  return format_pairs(pairs);
+  return report::terminal_pairs(pairs);
 }
 
 }  // namespace

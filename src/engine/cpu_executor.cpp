@@ -52,10 +52,15 @@ Result<StepResult> CpuExecutor::run(const Step& step) {
   if (ops_.stopped()) return Error(ErrorCode::kCancelled, "the step was cancelled");
 
   StepResult result;
-  const std::span<const uint64_t> scored = ops_.scored_pairs();
-  for (size_t i = 0; i < step.spans.size(); ++i)
-    result.spans.push_back(
-        {.scored_pairs = scored[i], .causal_pairs = causal_pairs(step.spans[i], weights_.config)});
+  for (size_t i = 0; i < step.spans.size(); ++i) {
+    const models::CpuOps::SpanCount& count = ops_.span_counts()[i];
+    result.spans.push_back({.scored_pairs = count.scored_pairs,
+                            .causal_pairs = causal_pairs(step.spans[i], weights_.config),
+                            .planned_heads = count.planned_heads,
+                            .dense_heads = count.dense_heads,
+                            .plan_seconds = count.plan_seconds,
+                            .attention_seconds = ops_.attention_seconds()});
+  }
   return result;
 }
 
@@ -75,6 +80,7 @@ std::vector<Result<SampleResult>> CpuExecutor::sample(std::span<const Draw> draw
 }
 
 std::span<const float> CpuExecutor::logits(size_t span) {
+  if (!logits_) return {};  // an observer looks on
   const models::SpanLayout& place = layout_.spans.at(span);
   return {logits_ + place.first_logit_row * vocab_size(),
           static_cast<size_t>(place.logit_rows * vocab_size())};

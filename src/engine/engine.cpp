@@ -125,6 +125,7 @@ void Engine::Impl::start_loop() {
   kv = std::make_unique<kv::KvManager>(model.geometry, model.blocks, backend->page_memory());
   executor = backend->make_executor(*kv, model.scratch);
   engine::LoopOptions settings;
+  settings.model = engine::planner_shape(options, model.config);
   settings.chunk_tokens = model.chunk;
   settings.step_tokens = model.scratch.max_rows;
   settings.max_sequences = options.max_sequences;
@@ -240,16 +241,18 @@ Score Engine::score(std::span<const TokenId> tokens, const ScoreOptions& options
                 "--context");
   const int64_t window = std::max<int64_t>(2, std::min(asked, limit));
 
-  // Rows in one step: enough for the matrix units, few enough for the logits.
-  constexpr int64_t kRows = 256;
+  const int64_t rows =
+      engine::score_rows(options, engine::planner_shape(impl_->options, model.config),
+                         model.config.vocab_size, model.chunk);
   models::ScratchOptions scratch = model.scratch;
-  scratch.max_rows = scratch.max_logit_rows = kRows;
+  scratch.max_rows = scratch.max_logit_rows = rows;
   const int64_t blocks = (window + kernels::kPageTokens - 1) / kernels::kPageTokens + 1;
   kv::KvManager kv(model.geometry, options.against ? 2 * blocks : blocks,
                    impl_->backend->page_memory());
   const std::unique_ptr<engine::Executor> executor = impl_->backend->make_executor(kv, scratch);
-  return engine::score_tokens(*executor, kv, tokens, model.info.begin_token, window, kRows,
-                              impl_->options.deterministic, options);
+  return engine::score_tokens(*executor, kv, tokens, model.info.begin_token, window, rows,
+                              impl_->options.deterministic,
+                              engine::planner_shape(impl_->options, model.config), options);
 }
 
 }  // namespace kvasir

@@ -48,6 +48,10 @@ struct Step {
 struct SpanResult {
   uint64_t scored_pairs = 0;  // query-key pairs scored for this span, summed over layers and heads
   uint64_t causal_pairs = 0;  // what dense causal attention has to score for it: causal_pairs()
+  int64_t planned_heads = 0;  // by methods that plan from queries, summed over layers
+  int64_t dense_heads = 0;    // of these, heads computed densely
+  double plan_seconds = 0;    // of this span
+  double attention_seconds = 0;  // of the step; 0 where it is not known
 };
 
 struct StepResult {

@@ -1,10 +1,21 @@
 #include "engine/live_request.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 
 #include "base/check.h"
 
 namespace kvasir::engine {
+namespace {
+
+std::string fallback_reason(const AttentionCount& prefill) {
+  if (prefill.dense_heads == 0) return {};
+  return fmt::format("{} of {} head plans dense, as they would have saved too little",
+                     prefill.dense_heads, prefill.planned_heads);
+}
+
+}  // namespace
 
 LiveRequest::LiveRequest(Request asked, kv::Domain domain, int64_t vocab_size,
                          const std::function<std::unique_ptr<Detokenizer>()>& make_detokenizer)
@@ -84,7 +95,11 @@ void LiveRequest::finish(Sample& sample, Ending ending) {
                      .retrieve = request.stages.retrieve.name,
                      .computed_fraction = prefill.fraction(),
                      .decode_fraction = sample.decode.fraction(),
-                     .fallback_reason = {}};
+                     .planned_heads = prefill.planned_heads,
+                     .dense_heads = prefill.dense_heads,
+                     .plan_seconds = prefill.plan_seconds,
+                     .attention_seconds = prefill.attention_seconds,
+                     .fallback_reason = fallback_reason(prefill)};
   event.error = std::move(ending.error);
   sample.finished = true;
   events->push(std::move(event), unfinished_samples() == 0);

@@ -18,12 +18,18 @@
 
 namespace kvasir::engine {
 
-// Query-key pairs scored and those that dense causal attention has.
-struct PairCount {
-  uint64_t scored = 0, causal = 0;
+// What attention did over some spans.
+struct AttentionCount {
+  uint64_t scored = 0, causal = 0;  // query-key pairs; those that dense causal attention has
+  int64_t planned_heads = 0, dense_heads = 0;
+  double plan_seconds = 0, attention_seconds = 0;
   void add(const SpanResult& span) {
     scored += span.scored_pairs;
     causal += span.causal_pairs;
+    planned_heads += span.planned_heads;
+    dense_heads += span.dense_heads;
+    plan_seconds += span.plan_seconds;
+    attention_seconds += span.attention_seconds;
   }
   double fraction() const {
     return causal == 0 ? 0 : static_cast<double>(scored) / static_cast<double>(causal);
@@ -39,7 +45,7 @@ struct Sample {
   std::vector<TokenId> answer;
   Sampler sampler;
   AnswerText text;
-  PairCount decode;
+  AttentionCount decode;
   double first_token_seconds = 0, last_token_seconds = 0;
   bool finished = false;
 };
@@ -79,7 +85,7 @@ struct LiveRequest {
   bool is_cancelled = false;   // guarded by the loop's mutex
   int64_t cached_tokens = 0;   // of the prompt, at the first step
   int64_t progress_sent = -1;  // positions
-  PairCount prefill;
+  AttentionCount prefill;
   double submitted_seconds = 0;
   std::optional<double> first_step_seconds, first_token_seconds;
 

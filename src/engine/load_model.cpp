@@ -9,6 +9,7 @@
 #include "base/thread_pool.h"
 #include "engine/cpu_executor.h"
 #include "engine/gpu.h"
+#include "engine/stages.h"
 #include "kernels/paged_attention/paged_attention.h"
 #include "models/attention_desc.h"
 #include "models/family.h"
@@ -24,7 +25,9 @@ constexpr int64_t kFixedBytes = int64_t{64} << 20;
 // On a GPU, once its context is there: cuBLASLt and the graphs of decode steps.
 constexpr int64_t kGpuFixedBytes = int64_t{256} << 20;
 
-constexpr int64_t kCpuChunk = 1024, kGpuChunk = 8192;
+// Where plans follow from queries, each chunk costs an estimate over all keys before it.
+constexpr int64_t kCpuChunk = 1024, kCpuPlannedChunk = 8192;
+constexpr int64_t kGpuChunk = 8192, kGpuPlannedChunk = 32768;
 
 // What --dtype asks for; none = auto.
 std::optional<DType> parse_dtype(const std::string& name) {
@@ -179,6 +182,16 @@ void check_plan(const EngineOptions& options, const ResolvedModel& model) {
               options.model.string());
 }
 
+// Throws where the prefill method is refused.
+int64_t default_chunk(const EngineOptions& options, const ResolvedModel& model) {
+  check_stages({.prefill = options.prefill}, {.gpu = model.gpu.has_value()}).value();
+  const auto planner =
+      prefill::make_planner(options.prefill, planner_shape(options, model.config)).value();
+  const bool plans_from_queries = planner && planner->plans_from_queries();
+  if (model.gpu) return plans_from_queries ? kGpuPlannedChunk : kGpuChunk;
+  return plans_from_queries ? kCpuPlannedChunk : kCpuChunk;
+}
+
 }  // namespace
 
 kv::KvGeometry kv_geometry(const formats::ModelConfig& config, DType dtype) {
@@ -236,6 +249,13 @@ std::optional<cuda::Device> resolve_device(const std::string& name, std::string&
   return open_gpu(indices.front()).value();
 }
 
+prefill::ModelShape planner_shape(const EngineOptions& options,
+                                  const formats::ModelConfig& config) {
+  return {.layers = static_cast<int>(config.num_layers),
+          .q_heads = static_cast<int>(config.num_q_heads),
+          .folder = options.model};
+}
+
 ResolvedModel resolve_model(const EngineOptions& options) {
   check_range("--threads", options.threads, 0, 1024);
   check_range("--chunk", options.chunk, 0, 65536);
@@ -258,14 +278,14 @@ ResolvedModel resolve_model(const EngineOptions& options) {
   model.dtype = model.gpu ? resolve_gpu_dtype(options.dtype, model.config)
                           : resolve_cpu_dtype(options.dtype, model.isa);
   model.threads = options.threads > 0 ? options.threads : usable_cpus();
-  model.chunk = options.chunk > 0 ? options.chunk : model.gpu ? kGpuChunk : kCpuChunk;
+  model.chunk = options.chunk > 0 ? options.chunk : default_chunk(options, model);
   model.max_length = model_max_length(model.config);
   model.geometry = kv_geometry(model.config, model.dtype);
   const int64_t context = options.context > 0 ? options.context : model.max_length;
   // One block more than the context fills: a fork's copied tail, or a cached one.
   model.blocks = (context + kernels::kPageTokens - 1) / kernels::kPageTokens + 1;
   // Every running sample has one span in a step at most.
-  model.scratch = {.max_rows = std::max(model.chunk, options.max_sequences),
+  model.scratch = {.max_rows = model.chunk + options.max_sequences,
                    .max_logit_rows = std::max<int64_t>(options.max_sequences, 64),
                    .max_spans = options.max_sequences + (model.gpu ? 0 : model.chunk),
                    .max_length = model.max_length};

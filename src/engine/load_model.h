@@ -11,6 +11,7 @@
 #include "kv/kv_manager.h"
 #include "kvasir/engine.h"
 #include "models/cpu_ops.h"
+#include "prefill/planner.h"
 
 namespace kvasir::engine {
 
@@ -34,6 +35,9 @@ struct ResolvedModel {
 // the plan) where the plan exceeds the memory that is available. Where it runs on a GPU, that one
 // is then current on the calling thread.
 ResolvedModel resolve_model(const EngineOptions& options);
+
+// What the options of prefill methods are checked against.
+prefill::ModelShape planner_shape(const EngineOptions& options, const formats::ModelConfig& config);
 
 // How a model's KV lies in pages.
 kv::KvGeometry kv_geometry(const formats::ModelConfig& config, DType dtype);

@@ -24,6 +24,8 @@ struct LoopOptions {
   int64_t step_tokens = 1024;   // tokens of one step, at most (decode tokens go first)
   int64_t max_sequences = 64;   // samples running at once, at most step_tokens; more wait
   bool deterministic = false;
+  // What the options of prefill methods are checked against; layers are those of the KV.
+  prefill::ModelShape model;
   std::vector<TokenId> end_tokens;  // of the model
   kv::Domain domain = 0;  // of the model; the loop mixes in the request's stages and options
   // Dynamic rotary scaling: in sequences longer than this, keys depend on the length that the

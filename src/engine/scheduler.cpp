@@ -189,13 +189,22 @@ int64_t Scheduler::rope_run(const LiveRequest& request, int64_t first, int64_t c
 
 // The next tokens of a sample that holds KV. Prompt and answer never share a span: they lie apart
 // and, with dynamic rotary scaling, are rotated differently. With LongRoPE all of them rotate as
-// the whole length says.
+// the whole length says. Prompts whose plans depend on the chunk are cut at multiples of its size
+// only, so that they come out the same in any batch; where a step has no room left they wait. The
+// oldest finds room always, as others only decode before it.
 void Scheduler::add(Plan& plan, LiveRequest& request, Sample& sample) {
   const int64_t first = kv_.length(sample.sequence), prompt = request.prompt_size();
   const int64_t length = request.length(sample);
   const bool in_prompt = first < prompt;
   const int64_t rest = (in_prompt ? prompt : length) - first;
-  const int64_t count = rope_run(request, first, std::min({rest, limits_.chunk_tokens, room_}));
+  const prefill::Planner* planner = in_prompt ? request.planner.get() : nullptr;
+  int64_t chunk = limits_.chunk_tokens;
+  if (planner && planner->plans_from_queries()) {
+    const int64_t grid = std::min(chunk, limits_.step_tokens - limits_.max_sequences + 1);
+    chunk = std::min(rest, grid - first % grid);
+    if (chunk > room_) return;
+  }
+  const int64_t count = rope_run(request, first, std::min({rest, chunk, room_}));
   const std::span<const TokenId> tokens =
       in_prompt ? std::span(request.request.prompt).subspan(first, count)
                 : std::span(sample.answer).subspan(first - prompt, count);
@@ -209,7 +218,7 @@ void Scheduler::add(Plan& plan, LiveRequest& request, Sample& sample) {
                                 .page_tables = {},
                                 .rope_length = rope_length,
                                 .is_prefill = in_prompt || first + 1 < length,
-                                .planner = in_prompt ? request.planner.get() : nullptr,
+                                .planner = planner,
                                 .prompt_length = prompt,
                                 .logits = first + count == length ? StepSpan::Logits::kLast
                                                                   : StepSpan::Logits::kNone}});

@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include "engine/stages.h"
+#include "engine/text_pass.h"
 
 namespace kvasir::engine {
 namespace {
@@ -50,73 +51,36 @@ double divergence(std::span<const float> p, std::span<const float> q) {
   return std::max(0.0, sum);
 }
 
-// One pass over a window's tokens, chunk by chunk, with its own sequence.
-class Pass {
- public:
-  // `planner`: null for dense.
-  Pass(Executor& executor, kv::KvManager& kv, kv::Domain domain,
-       std::shared_ptr<const prefill::Planner> planner)
-      : executor_(executor), kv_(kv), domain_(domain), planner_(std::move(planner)) {}
-  ~Pass() { end(); }
-
-  void begin(std::span<const TokenId> window) {
-    end();
-    sequence_ = kv_.open(domain_, window.first(1));
-    window_ = window;
-    open_ = true;
-  }
-
-  // Logits of the next `count` tokens: [count, vocab].
-  std::span<const float> run(int64_t count, bool deterministic) {
-    const int64_t first = kv_.length(sequence_);
-    kv_.reserve(sequence_, first + count).value();
-    StepSpan span{.tokens = window_.subspan(first, count),
-                  .first_position = first,
-                  .rope_length = static_cast<int64_t>(window_.size()),
-                  .is_prefill = true,
-                  .planner = planner_.get(),
-                  .prompt_length = static_cast<int64_t>(window_.size()),
-                  .logits = StepSpan::Logits::kAll};
-    for (int layer = 0; layer < kv_.geometry().layers; ++layer)
-      span.page_tables.push_back(kv_.page_table(sequence_, layer).data());
-    step_.spans = {span};
-    step_.deterministic = deterministic;
-    executor_.run(step_).value();
-    kv_.commit(sequence_, span.tokens);
-    return executor_.logits(0);
-  }
-
- private:
-  void end() {
-    if (open_) kv_.release(sequence_, false);
-    open_ = false;
-  }
-
-  Executor& executor_;
-  kv::KvManager& kv_;
-  kv::Domain domain_;
-  std::shared_ptr<const prefill::Planner> planner_;
-  kv::SequenceId sequence_ = 0;
-  std::span<const TokenId> window_;
-  bool open_ = false;
-  Step step_;
-};
-
 }  // namespace
+
+int64_t score_rows(const Engine::ScoreOptions& options, const prefill::ModelShape& model,
+                   int64_t vocab_size, int64_t chunk) {
+  constexpr int64_t kRows = 256, kLogitBytes = int64_t{512} << 20;
+  const auto plans_from_queries = [&](const StageChoice& stages) {
+    check_stages(stages, {}).value();
+    const auto planner = prefill::make_planner(stages.prefill, model).value();
+    return planner && planner->plans_from_queries();
+  };
+  if (!plans_from_queries(options.stages) &&
+      !(options.against && plans_from_queries(*options.against)))
+    return kRows;
+  return std::max(kRows, std::min(chunk, kLogitBytes / (4 * vocab_size)));
+}
 
 Score score_tokens(Executor& executor, kv::KvManager& kv, std::span<const TokenId> tokens,
                    std::optional<TokenId> begin, int64_t window_tokens, int64_t chunk_tokens,
-                   bool deterministic, const Engine::ScoreOptions& options) {
+                   bool deterministic, const prefill::ModelShape& model,
+                   const Engine::ScoreOptions& options) {
   const int64_t total = static_cast<int64_t>(tokens.size());
   const size_t vocab = static_cast<size_t>(executor.vocab_size());
   const bool with_begin = begin && total > 0 && tokens[0] == *begin;
   const auto pass = [&](kv::Domain domain, const StageChoice& stages) {
     check_stages(stages, {.chunked_prefill = true, .gpu = executor.is_on_gpu()}).value();
-    return Pass(executor, kv, domain,
-                prefill::make_planner(stages.prefill, {.layers = kv.geometry().layers}).value());
+    return std::make_unique<TextPass>(executor, kv, domain,
+                                      prefill::make_planner(stages.prefill, model).value());
   };
-  Pass base = pass(1, options.stages);
-  Pass against = pass(2, options.against.value_or(options.stages));
+  const auto base = pass(1, options.stages);
+  const auto against = pass(2, options.against.value_or(options.stages));
   Moments nll, kl;
   Score score;
   std::vector<float> base_logits;
@@ -128,21 +92,21 @@ Score score_tokens(Executor& executor, kv::KvManager& kv, std::span<const TokenI
     const int64_t taken =
         std::min(total - start, window_tokens - static_cast<int64_t>(window.size()));
     window.insert(window.end(), tokens.begin() + start, tokens.begin() + start + taken);
-    base.begin(window);
-    if (options.against) against.begin(window);
+    base->begin(window);
+    if (options.against) against->begin(window);
 
     const int64_t length = static_cast<int64_t>(window.size());
     for (int64_t done = 0; done < length;) {
       if (options.cancelled && options.cancelled())
         throw Error(ErrorCode::kCancelled, "scoring was interrupted");
       const int64_t count = std::min(chunk_tokens, length - done);
-      const std::span<const float> rows = base.run(count, deterministic);
+      const std::span<const float> rows = base->run(count, deterministic);
       std::span<const float> logits = rows;
       std::span<const float> other;
       if (options.against) {
         base_logits.assign(rows.begin(), rows.end());
         logits = base_logits;
-        other = against.run(count, deterministic);
+        other = against->run(count, deterministic);
       }
       for (int64_t i = 0; i < count; ++i) {
         const auto row = logits.subspan(i * vocab, vocab);

@@ -9,10 +9,16 @@
 
 namespace kvasir::engine {
 
+// Rows of a step: enough for the matrix units, few enough for the logits. Methods that plan from
+// queries get chunks of up to `chunk` tokens, as in a request, where 512 MiB hold their logits.
+int64_t score_rows(const Engine::ScoreOptions& options, const prefill::ModelShape& model,
+                   int64_t vocab_size, int64_t chunk);
+
 // `kv` must have room for two windows where options.against is set, else for one. `begin`: the
 // token that every window starts with where the text does. Throws Error (kCancelled included).
 Score score_tokens(Executor& executor, kv::KvManager& kv, std::span<const TokenId> tokens,
                    std::optional<TokenId> begin, int64_t window_tokens, int64_t chunk_tokens,
-                   bool deterministic, const Engine::ScoreOptions& options);
+                   bool deterministic, const prefill::ModelShape& model,
+                   const Engine::ScoreOptions& options);
 
 }  // namespace kvasir::engine

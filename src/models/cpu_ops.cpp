@@ -1,6 +1,7 @@
 #include "models/cpu_ops.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cmath>
 #include <cstring>
 
@@ -23,6 +24,14 @@ namespace {
 int64_t padded(int64_t size, int64_t element_bytes) {
   constexpr int64_t kAliasBytes = 2048, kLineBytes = 64;
   return size * element_bytes % kAliasBytes == 0 ? size + kLineBytes / element_bytes : size;
+}
+
+double seconds() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+float attention_scale(const ModelConfig& config) {
+  return static_cast<float>(1 / std::sqrt(static_cast<double>(config.head_dim)));
 }
 
 // Row `row` of a table on disk, as f32.
@@ -93,7 +102,8 @@ CpuOps::CpuOps(const kernels::CpuContext& context, const CpuWeights& weights,
 void CpuOps::begin_step(const StepLayout& step, const CancelToken* cancel) {
   step_ = &step;
   context_.cancel = cancel;
-  scored_pairs_.assign(step.spans.size(), 0);
+  span_counts_.assign(step.spans.size(), {});
+  attention_seconds_ = 0;
   slot_page_.resize(step.rows());
   slot_row_.resize(step.rows());
   const int64_t width =
@@ -174,7 +184,41 @@ CpuOps::Heads CpuOps::project_heads(Activation x, const Layer& layer, bool narro
   return {buffers_.heads, x.rows};
 }
 
-void CpuOps::lay_out_attention(bool narrow) {
+// The rows of `work`, some of those of the step's span `index`, that have a plan. Methods that plan
+// from queries take all keys to be visible: layers with a window stay dense.
+prefill::RowRange CpuOps::plan_span(size_t index, const kernels::AttentionSpan& work,
+                                    int64_t window) {
+  const SpanLayout& span = step_->spans[index];
+  if (!span.planner || work.rows == 0) return {};
+  const bool from_queries = span.planner->plans_from_queries();
+  if (from_queries && window > 0) return {};
+  const double start = seconds();
+  const int64_t q_size = weights_.config.num_q_heads * weights_.config.head_dim;
+  plan_workspace_.clear();
+  const prefill::Planned planned =
+      span.planner->plan({.layer = static_cast<int>(layer_index_),
+                          .q_heads = static_cast<int>(weights_.config.num_q_heads),
+                          .query_offset = work.query_offset,
+                          .rows = work.rows,
+                          .prompt_length = span.prompt_length,
+                          .q = buffers_.queries + work.first_row * q_size * act_bytes_,
+                          .q_row_stride = q_size,
+                          .scale = attention_scale(weights_.config),
+                          .pages = pages_,
+                          .page_table = work.page_table,
+                          .context = &context_,
+                          .workspace = &plan_workspace_},
+                         plan_buffers_[index]);
+  SpanCount& count = span_counts_[index];
+  count.plan_seconds += seconds() - start;
+  count.scored_pairs += planned.report.scored_pairs;
+  count.dense_heads += planned.report.dense_heads;
+  if (from_queries && !planned.rows.empty()) count.planned_heads += weights_.config.num_q_heads;
+  if (!planned.rows.empty()) plans_[index] = plan_buffers_[index].view();
+  return planned.rows;
+}
+
+void CpuOps::lay_out_attention(const Layer& layer, bool narrow) {
   attention_spans_.clear();
   span_of_attention_.clear();
   plan_buffers_.resize(std::max(plan_buffers_.size(), step_->spans.size()));
@@ -190,15 +234,7 @@ void CpuOps::lay_out_attention(bool narrow) {
       work.query_offset += span.rows - span.logit_rows;
       work.rows = span.logit_rows;
     }
-    prefill::RowRange sparse;
-    if (span.planner && work.rows > 0)
-      sparse = span.planner->plan({.layer = static_cast<int>(layer_index_),
-                                   .q_heads = static_cast<int>(weights_.config.num_q_heads),
-                                   .query_offset = work.query_offset,
-                                   .rows = work.rows,
-                                   .prompt_length = span.prompt_length},
-                                  plan_buffers_[i]);
-    if (!sparse.empty()) plans_[i] = plan_buffers_[i].view();
+    const prefill::RowRange sparse = plan_span(i, work, layer.window);
     const auto add = [&](int64_t first, int64_t last, const kernels::AttentionPlan* plan) {
       if (first >= last) return;
       attention_spans_.push_back({.first_row = work.first_row + first,
@@ -246,24 +282,28 @@ CpuOps::Activation CpuOps::attend(Heads heads, const Layer& layer, bool narrow) 
   }
   if (rows == 0 || stopped()) return {buffers_.mixed, rows, q_size};
 
-  lay_out_attention(narrow);
-  kernels::run_attention(
-      context_,
-      {.q = buffers_.queries,
-       .q_row_stride = q_size,
-       .out = buffers_.mixed,
-       .lse = nullptr,
-       .pages = pages_,
-       .q_heads = static_cast<int>(config.num_q_heads),
-       .scale = static_cast<float>(1 / std::sqrt(static_cast<double>(config.head_dim))),
-       .window = layer.window,
-       .spans = attention_spans_,
-       .deterministic = step_->deterministic,
-       .workspace = buffers_.workspace,
-       .scored_pairs = layer_pairs_.data()},
-      weights_.isa);
+  lay_out_attention(layer, narrow);
+  if (stopped()) return {buffers_.mixed, rows, q_size};
+  if (observer_) observed_lse_.resize(static_cast<size_t>(rows * config.num_q_heads));
+  const kernels::AttentionArgs attention{.q = buffers_.queries,
+                                         .q_row_stride = q_size,
+                                         .out = buffers_.mixed,
+                                         .lse = observer_ ? observed_lse_.data() : nullptr,
+                                         .pages = pages_,
+                                         .q_heads = static_cast<int>(config.num_q_heads),
+                                         .scale = attention_scale(config),
+                                         .window = layer.window,
+                                         .spans = attention_spans_,
+                                         .deterministic = step_->deterministic,
+                                         .workspace = buffers_.workspace,
+                                         .scored_pairs = layer_pairs_.data()};
+  const double start = seconds();
+  kernels::run_attention(context_, attention, weights_.isa);
+  attention_seconds_ += seconds() - start;
+  if (observer_ && !stopped())
+    observer_->on_attention(static_cast<int>(layer_index_), context_, attention);
   for (size_t i = 0; i < layer_pairs_.size(); ++i)
-    scored_pairs_[span_of_attention_[i]] += layer_pairs_[i];
+    span_counts_[span_of_attention_[i]].scored_pairs += layer_pairs_[i];
   return {buffers_.mixed, rows, q_size};
 }
 
@@ -305,6 +345,7 @@ CpuOps::Activation CpuOps::gated(Activation x, const Layer& layer) {
 }
 
 CpuOps::Logits CpuOps::head(Activation x) {
+  if (observer_) return {};
   gemm(x, weights_.head, Epilogue::kStore, buffers_.logits, DType::kF32,
        weights_.config.vocab_size);
   return {buffers_.logits, x.rows};

@@ -10,6 +10,7 @@
 #include "kernels/page.h"
 #include "kernels/paged_attention/paged_attention.h"
 #include "kvasir/request.h"
+#include "models/attention_observer.h"
 #include "models/cpu_weights.h"
 #include "models/rotary.h"
 #include "models/scratch.h"
@@ -66,8 +67,17 @@ class CpuOps {
   // Sets the step that the following operations belong to; it must outlive them. `cancel` may be
   // null.
   void begin_step(const StepLayout& step, const CancelToken* cancel);
-  // Query-key pairs scored for each span of the step so far.
-  std::span<const uint64_t> scored_pairs() const { return scored_pairs_; }
+  // Called for every layer of later steps, which then compute no logits; null: nobody.
+  void observe(AttentionObserver* observer) { observer_ = observer; }
+  // What attention did for a span of the step so far.
+  struct SpanCount {
+    uint64_t scored_pairs = 0;  // query-key pairs, those of estimates included
+    int64_t planned_heads = 0;  // by methods that plan from queries
+    int64_t dense_heads = 0;    // of these
+    double plan_seconds = 0;
+  };
+  std::span<const SpanCount> span_counts() const { return span_counts_; }
+  double attention_seconds() const { return attention_seconds_; }
 
   void begin_layer(size_t index);
   Residual embed();
@@ -100,7 +110,8 @@ class CpuOps {
                          const ScratchOptions& options, std::byte* base);
   void gemm(Activation a, const PackedLinear& linear, kernels::Epilogue epilogue, void* c,
             DType c_dtype, int64_t c_stride);
-  void lay_out_attention(bool narrow);
+  void lay_out_attention(const Layer& layer, bool narrow);
+  prefill::RowRange plan_span(size_t index, const kernels::AttentionSpan& work, int64_t window);
 
   kernels::CpuContext context_;
   const CpuWeights& weights_;
@@ -116,7 +127,8 @@ class CpuOps {
   std::vector<uint32_t> slot_page_;  // of the current layer
   std::vector<uint8_t> slot_row_;
   std::vector<float> narrow_cos_sin_;
-  std::vector<uint64_t> scored_pairs_;
+  std::vector<SpanCount> span_counts_;
+  double attention_seconds_ = 0;
   // What attention of the current layer runs over. A span may be three: rows with a plan
   // between dense ones.
   std::vector<kernels::AttentionSpan> attention_spans_;
@@ -124,6 +136,9 @@ class CpuOps {
   std::vector<uint64_t> layer_pairs_;              // [attention_spans_]
   std::vector<prefill::PlanBuffer> plan_buffers_;  // [spans of the step, or more]
   std::vector<kernels::AttentionPlan> plans_;      // [plan_buffers_]
+  prefill::Workspace plan_workspace_;
+  AttentionObserver* observer_ = nullptr;
+  std::vector<float> observed_lse_;  // [rows, q_heads], where there is an observer
 };
 
 }  // namespace kvasir::models

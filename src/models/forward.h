@@ -24,20 +24,25 @@
 
 namespace kvasir::models {
 
+// One layer: attention and the feed-forward, each added to the residual.
+template <class Ops>
+void forward_layer(Ops& ops, const typename Ops::Layer& layer, bool is_last,
+                   typename Ops::Residual& residual) {
+  auto heads = ops.project_heads(ops.norm(residual, layer.input_norm), layer, is_last);
+  auto mixed = ops.attend(heads, layer, is_last);
+  // Rows without logits end at the last layer's keys and values: nothing reads them further.
+  if (is_last) residual = ops.narrow(residual);
+  ops.add_linear(residual, mixed, layer.o, layer.o_norm);
+  auto inner = ops.gated(ops.norm(residual, layer.post_norm), layer);
+  ops.add_linear(residual, inner, layer.down, layer.down_norm);
+}
+
 template <class Ops>
 typename Ops::Logits forward(Ops& ops, const typename Ops::Weights& weights) {
   auto residual = ops.embed();
   for (std::size_t index = 0; index < weights.layers.size() && !ops.stopped(); ++index) {
-    const auto& layer = weights.layers[index];
-    // Rows without logits end at the last layer's keys and values: nothing reads them further.
-    const bool is_last = index + 1 == weights.layers.size();
     ops.begin_layer(index);
-    auto heads = ops.project_heads(ops.norm(residual, layer.input_norm), layer, is_last);
-    auto mixed = ops.attend(heads, layer, is_last);
-    if (is_last) residual = ops.narrow(residual);
-    ops.add_linear(residual, mixed, layer.o, layer.o_norm);
-    auto inner = ops.gated(ops.norm(residual, layer.post_norm), layer);
-    ops.add_linear(residual, inner, layer.down, layer.down_norm);
+    forward_layer(ops, weights.layers[index], index + 1 == weights.layers.size(), residual);
   }
   return ops.head(ops.norm(residual, weights.final_norm));
 }

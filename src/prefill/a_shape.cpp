@@ -14,8 +14,8 @@ class AShape final : public Planner {
  public:
   AShape(int32_t init, int32_t local) : init_(init), local_(local) {}
 
-  RowRange plan(const PlanSite& site, PlanBuffer& plan) const override {
-    return plan_a_shape(init_, local_, site, site.rows, plan);
+  Planned plan(const PlanSite& site, PlanBuffer& plan) const override {
+    return {.rows = plan_a_shape(init_, local_, site, site.rows, plan)};
   }
 
  private:

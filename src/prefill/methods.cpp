@@ -1,6 +1,7 @@
 #include "prefill/methods.h"
 
 #include "prefill/a_shape.h"
+#include "prefill/minference/planner.h"
 #include "prefill/options.h"
 #include "prefill/planner.h"
 #include "prefill/tri_shape.h"
@@ -17,30 +18,44 @@ constexpr MethodOption kAShape[] = {kInit, kLocal};
 constexpr MethodOption kTriShape[] = {kInit, kLocal, kLast};
 constexpr MethodOption kTriangleMix[] = {
     {"layers", "tri-shape ones, as 12-31 or 5+7+15-35; without it the upper half", check_layers},
+    {"base", "the method of the other layers, dense or any that this program has",
+     check_base_method},
     kInit,
     kLocal,
     kLast};
 
-constexpr MethodCapabilities kOnCpu{
-    .chunked_prefill = true, .prefix_reuse = true, .batching = true};
+constexpr MethodOption kMInference[] = {
+    {"config", "file of the heads' patterns; without it the model's own", minference::check_config},
+    {"ratio", "times the budgets of vertical-slash heads", minference::check_ratio},
+    {"index", "relative or, tile by tile as in the released code, reference",
+     minference::check_index},
+    {"densest", "share of attention above which a head is computed densely",
+     minference::check_share}};
+
+constexpr MethodCapabilities kEverywhere{
+    .chunked_prefill = true, .prefix_reuse = true, .batching = true, .gpu = true};
 
 constexpr Method kMethods[] = {
     {.name = "dense",
      .description = "every query attends to all positions before it",
-     .capabilities = {.chunked_prefill = true, .prefix_reuse = true, .batching = true, .gpu = true},
+     .capabilities = kEverywhere,
      .options = {}},
     {.name = "a_shape",
      .description = "every query attends to the first tokens and to its last ones",
-     .capabilities = kOnCpu,
+     .capabilities = kEverywhere,
      .options = kAShape},
     {.name = "tri_shape",
      .description = "a_shape, but the prompt's last rows attend to everything",
-     .capabilities = kOnCpu,
+     .capabilities = kEverywhere,
      .options = kTriShape},
     {.name = "trianglemix",
-     .description = "tri_shape in some layers, dense in the others",
-     .capabilities = kOnCpu,
+     .description = "tri_shape in some layers, dense or another method in the others",
+     .capabilities = kEverywhere,
      .options = kTriangleMix},
+    {.name = "minference",
+     .description = "each head the columns and diagonals, or blocks, that its last queries favour",
+     .capabilities = kEverywhere,
+     .options = kMInference},
 };
 
 }  // namespace
@@ -52,6 +67,7 @@ Result<std::shared_ptr<const Planner>> make_planner(const MethodChoice& choice,
   if (choice.name == "dense") return std::shared_ptr<const Planner>();
   if (choice.name == "a_shape") return make_a_shape(choice);
   if (choice.name == "tri_shape") return make_tri_shape(choice);
+  if (choice.name == "minference") return minference::make_minference(choice, model);
   if (choice.name == "trianglemix") return make_trianglemix(choice, model);
   return Error(ErrorCode::kInternal, "no planner for the method " + choice.name, "--prefill");
 }

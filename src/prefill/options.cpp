@@ -1,5 +1,7 @@
 #include "prefill/options.h"
 
+#include <fmt/format.h>
+
 #include <charconv>
 #include <optional>
 #include <string>
@@ -16,12 +18,19 @@ std::optional<int32_t> number(std::string_view text) {
   return value;
 }
 
-Result<void> check_number(std::string_view value, int32_t least) {
+Result<void> check_whole(std::string_view value, int32_t least) {
   const std::optional<int32_t> found = number(value);
   if (found && *found >= least && *found <= kMostTokens) return {};
   return Error(ErrorCode::kInvalidArgument,
                "expected a whole number of tokens from " + std::to_string(least) + " to " +
                    std::to_string(kMostTokens) + ", found \"" + std::string(value) + "\"");
+}
+
+std::optional<double> decimal(std::string_view text) {
+  double value = 0;
+  const auto [end, status] = std::from_chars(text.data(), text.data() + text.size(), value);
+  if (status != std::errc{} || end != text.data() + text.size()) return std::nullopt;
+  return value;
 }
 
 // Nothing where the text is no list of layers.
@@ -43,14 +52,26 @@ std::optional<std::vector<LayerRun>> layer_runs(std::string_view text) {
 
 }  // namespace
 
-Result<void> check_tokens(std::string_view value) { return check_number(value, 0); }
-Result<void> check_at_least_one_token(std::string_view value) { return check_number(value, 1); }
+Result<void> check_tokens(std::string_view value) { return check_whole(value, 0); }
+Result<void> check_at_least_one_token(std::string_view value) { return check_whole(value, 1); }
+
+Result<void> check_number(std::string_view value, double most) {
+  const std::optional<double> found = decimal(value);
+  if (found && *found > 0 && *found <= most) return {};
+  return Error(ErrorCode::kInvalidArgument,
+               fmt::format("expected a number above 0 and at most {}, found \"{}\"", most, value));
+}
 
 Result<void> check_layers(std::string_view value) {
   if (layer_runs(value)) return {};
   return Error(
       ErrorCode::kInvalidArgument,
       "expected ascending layers such as 12-31 or 5+7+15-35, found \"" + std::string(value) + "\"");
+}
+
+double number_option(const MethodChoice& choice, std::string_view name, double otherwise) {
+  const auto option = choice.options.find(std::string(name));
+  return option == choice.options.end() ? otherwise : decimal(option->second).value();
 }
 
 int32_t tokens_option(const MethodChoice& choice, std::string_view name, int32_t otherwise) {

@@ -11,10 +11,13 @@
 namespace kvasir::prefill {
 
 Result<void> check_tokens(std::string_view value);  // a whole number of at least 0
+// A decimal number above 0, at most `most`.
+Result<void> check_number(std::string_view value, double most);
 Result<void> check_at_least_one_token(std::string_view value);
 // "12-31", "5+7+15-35": layers and runs of them, ascending, joined by +.
 Result<void> check_layers(std::string_view value);
 
+double number_option(const MethodChoice& choice, std::string_view name, double otherwise);
 int32_t tokens_option(const MethodChoice& choice, std::string_view name, int32_t otherwise);
 
 struct LayerRun {

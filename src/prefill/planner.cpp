@@ -2,6 +2,17 @@
 
 namespace kvasir::prefill {
 
+LayerQueries PlanSite::queries(int32_t row_tile) const {
+  return {.layer = layer,
+          .chunk = {.query_offset = query_offset, .rows = rows, .row_tile = row_tile},
+          .q = q,
+          .q_row_stride = q_row_stride,
+          .q_heads = q_heads,
+          .scale = scale,
+          .pages = pages,
+          .page_table = page_table};
+}
+
 void PlanBuffer::clear() {
   heads.clear();
   segments.clear();

@@ -3,17 +3,27 @@
 // layer, in the format that the attention kernels execute.
 
 #include <cstdint>
+#include <filesystem>
 #include <memory>
+#include <optional>
+#include <span>
+#include <string>
 #include <vector>
 
 #include "base/result.h"
+#include "kernels/context.h"
 #include "kernels/paged_attention/attention_plan.h"
+#include "kernels/vertical_slash/head_budget.h"
 #include "kvasir/request.h"
+#include "prefill/layer_queries.h"
 
 namespace kvasir::prefill {
 
+// What options are checked against.
 struct ModelShape {
   int layers = 0;
+  int q_heads = 0;
+  std::filesystem::path folder;  // where a model may bring a method's configuration along
 };
 
 // Consecutive queries of one prompt in one layer.
@@ -23,6 +33,18 @@ struct PlanSite {
   int64_t query_offset = 0;   // position of the first query
   int64_t rows = 0;           // at least one
   int64_t prompt_length = 0;  // of the whole prompt, this chunk's and later ones' tokens included
+
+  // For methods that plan from queries and keys; the queries' own keys are in the pages.
+  const void* q = nullptr;   // [rows, q_heads, head_dim] in pages.dtype, rotated
+  int64_t q_row_stride = 0;  // elements
+  float scale = 0;
+  kernels::PagePool pages;
+  const uint32_t* page_table = nullptr;
+  const kernels::CpuContext* context = nullptr;
+  Workspace* workspace = nullptr;  // cleared
+
+  // Of all rows, in row tiles of `row_tile`.
+  LayerQueries queries(int32_t row_tile) const;
 };
 
 // Rows [first, last) of a site.
@@ -49,14 +71,39 @@ struct PlanBuffer {
   kernels::AttentionPlan view() const;  // until the buffer changes
 };
 
+// The rows that a plan is for, as if they were a span of their own; the others attend to all
+// positions before them.
+struct Planned {
+  RowRange rows;
+  Report report;  // of methods that plan from queries
+};
+
+// What kernels on a GPU make a layer's plan from queries with (kernels/vertical_slash,
+// kernels/attention_planner), where the method has them.
+struct GpuRecipe {
+  std::span<const kernels::HeadBudget> heads;  // [q_heads]; none is block-sparse
+  float mass = 0;                              // 0: the heads' budgets
+  double densest = 0;
+};
+
 // A method with its options, for one model. Immutable: requests may share it.
 class Planner {
  public:
   virtual ~Planner() = default;
-  // Returns the rows that `plan` is then for, as if they were a span of their own; the others
-  // attend to all positions before them. Where it is empty, `plan` is unspecified.
-  virtual RowRange plan(const PlanSite& site, PlanBuffer& plan) const = 0;
+  // Where no rows are returned, `plan` is unspecified.
+  virtual Planned plan(const PlanSite& site, PlanBuffer& plan) const = 0;
+  // Whether plans depend on the queries and thereby on where the prompt is cut into chunks: it is
+  // then cut at multiples of one number of tokens, whatever else is in the batch.
+  virtual bool plans_from_queries() const { return false; }
+  // Of a layer that is planned from queries; plan() has to be called in all others.
+  virtual std::optional<GpuRecipe> gpu_recipe(int /*layer*/) const { return std::nullopt; }
+  // Why it does not run on a GPU; nothing where it does.
+  virtual std::optional<std::string> gpu_refusal() const { return std::nullopt; }
 };
+
+// Rows of which a method that plans from queries leaves as many as that to the dense kernel: the
+// estimate would read the keys as often as they do.
+inline constexpr int64_t kFewestPlannedRows = 256;
 
 // The planner of a choice whose name and options have been checked (base/method.h); null for dense.
 // Errors: kInvalidArgument for options that do not fit the model.

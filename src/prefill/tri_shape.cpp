@@ -14,8 +14,8 @@ class TriShapePlanner final : public Planner {
  public:
   explicit TriShapePlanner(const TriShape& shape) : shape_(shape) {}
 
-  RowRange plan(const PlanSite& site, PlanBuffer& plan) const override {
-    return shape_.plan(site, plan);
+  Planned plan(const PlanSite& site, PlanBuffer& plan) const override {
+    return {.rows = shape_.plan(site, plan)};
   }
 
  private:

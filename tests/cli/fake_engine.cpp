@@ -8,6 +8,8 @@
 #include <thread>
 
 #include "bench/bench.h"
+#include "engine/trace_prefill.h"
+#include "train/run.h"
 
 namespace kvasir {
 
@@ -384,6 +386,19 @@ Score Engine::score(std::span<const TokenId> tokens, const ScoreOptions& options
     score.kl_standard_error = 0.001;
   }
   return score;
+}
+
+namespace engine {
+
+void trace_prefill(const EngineOptions&, std::span<const TokenId>, const TraceOptions&) {
+  throw Error(ErrorCode::kUnsupported, "rules have no attention to trace", "fake");
+}
+
+}  // namespace engine
+
+std::filesystem::path train::run_recipe(const RunOptions& options) {
+  options.say("training " + options.recipe.string());
+  return options.output / "checkpoint-000000001";
 }
 
 namespace bench {

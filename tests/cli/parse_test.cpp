@@ -1,8 +1,8 @@
 #include <gtest/gtest.h>
 
+#include "base/suggest.h"
 #include "cli/harness.h"
 #include "cli/options.h"
-#include "cli/suggest.h"
 
 namespace kvasir::cli {
 namespace {
@@ -253,13 +253,21 @@ TEST(Parse, RefusesConflictsAndWrongCounts) {
             "score: expected a FILE of text or --ids FILE, and not both");
   EXPECT_EQ(refusal({"bench", "-m", "m"}),
             "bench: expected what to measure: prefill, decode, tokenizer or load");
+  EXPECT_EQ(refusal({"plan", "-m", "m", "--out", "o.svg"}),
+            "plan: expected --document FILE, a text to read");
+  EXPECT_EQ(refusal({"plan", "-m", "m", "-d", "t"}),
+            "plan: expected --out FILE, where the drawing goes");
+  EXPECT_EQ(refusal({"plan", "-m", "m", "-d", "t", "--out", "o.pdf"}),
+            "--out: expected *.html, *.svg or *.png, found o.pdf");
+  EXPECT_EQ(refusal({"plan", "-m", "m", "-d", "t", "--out", "o.svg", "--layer", "1"}),
+            "plan: expected --layer and --head together, or neither");
   EXPECT_EQ(refusal({"completion"}), "completion: expected a shell: bash");
   EXPECT_EQ(refusal({"completion", "fish"}), "completion: expected one of bash, found 'fish'");
 }
 
 TEST(Parse, HelpShowsEveryOptionWithinItsWidth) {
   for (const std::string command :
-       {"run", "score", "info", "tokenize", "methods", "bench", "completion"}) {
+       {"run", "score", "plan", "info", "tokenize", "methods", "bench", "completion"}) {
     for (const int width : {80, 100}) {
       const std::vector<std::string> arguments{command, "--help"};
       const std::string text = *parse_arguments(arguments, width).text;

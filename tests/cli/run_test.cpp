@@ -186,14 +186,16 @@ TEST(Run, JsonIsOneLineOfTheDocumentedKeysAQuestion) {
             R"("timing":{"load_seconds":0.25,"prefill_seconds":0.5,"ttft_seconds":0.625,)"
             R"("decode_tokens_per_second":400.0},)"
             R"("attention":{"prefill":"dense","compress":"plain","retrieve":"dense",)"
-            R"("computed_fraction":1.0,"decode_fraction":1.0,"fallback_reason":null}})"
+            R"("computed_fraction":1.0,"decode_fraction":1.0,"planned_heads":0,"dense_heads":0,)"
+            R"("plan_seconds":0.0,"attention_seconds":0.0,"fallback_reason":null}})"
             "\n"
             R"({"text":"35 t","tokens":[51,53,32,116],"finish_reason":"length",)"
             R"("usage":{"prompt_tokens":35,"cached_tokens":27,"completion_tokens":4},)"
             R"("timing":{"load_seconds":0.25,"prefill_seconds":0.5,"ttft_seconds":0.625,)"
             R"("decode_tokens_per_second":400.0},)"
             R"("attention":{"prefill":"dense","compress":"plain","retrieve":"dense",)"
-            R"("computed_fraction":1.0,"decode_fraction":1.0,"fallback_reason":null}})"
+            R"("computed_fraction":1.0,"decode_fraction":1.0,"planned_heads":0,"dense_heads":0,)"
+            R"("plan_seconds":0.0,"attention_seconds":0.0,"fallback_reason":null}})"
             "\n");
 }
 

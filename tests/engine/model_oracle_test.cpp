@@ -121,7 +121,8 @@ TEST_P(OracleModel, LastRowAloneEqualsLastOfAll) {
 TEST_P(OracleModel, TheEngineAnswersLikeTransformers) {
   const auto expected = formats::SafetensorsFile::open(folder_ / "expected.safetensors").value();
   const std::vector<TokenId> all = ids(expected, "greedy_ids");
-  const auto engine = Engine::load({.model = folder_, .dtype = "f32", .threads = 2, .chunk = 128});
+  const auto engine =
+      Engine::load({.model = folder_, .device = "cpu", .dtype = "f32", .threads = 2, .chunk = 128});
   Request request{.prompt = {all.begin(), all.begin() + 300}};
   request.max_tokens = 40;
   request.ignore_end_tokens = true;

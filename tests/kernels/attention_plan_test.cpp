@@ -7,39 +7,11 @@
 #include <functional>
 
 #include "kernels/paged_attention_problem.h"
+#include "kernels/random_plan.h"
 #include "kvasir/error.h"
 
 namespace kvasir::kernels {
 namespace {
-
-// A plan with its arrays.
-struct OwnPlan {
-  std::vector<HeadProgram> heads;
-  std::vector<PlanSegment> segments;
-  std::vector<int32_t> columns;
-  std::vector<uint32_t> bits;
-  int32_t row_tile = 64;
-
-  AttentionPlan view() const {
-    return {.row_tile = row_tile,
-            .heads = heads,
-            .segments = segments,
-            .columns = columns,
-            .block_bits = bits};
-  }
-};
-
-OwnPlan same_for_all(int heads, std::vector<PlanSegment> segments) {
-  const HeadProgram program{.first = 0, .count = static_cast<int32_t>(segments.size())};
-  OwnPlan plan;
-  plan.heads.assign(static_cast<size_t>(heads), program);
-  plan.segments = std::move(segments);
-  return plan;
-}
-
-std::vector<PlanSegment> a_shape_segments(int32_t init, int32_t local) {
-  return {{.count = kNoBound, .offset_end = local}, {.count = init, .offset_begin = local}};
-}
 
 AttentionResult run(const AttentionProblem& problem, const std::vector<AttentionPlan>& plans,
                     const Isa* isa, int threads = 2) {
@@ -72,89 +44,6 @@ void expect_close(const AttentionProblem& problem, const AttentionResult& expect
     else
       ASSERT_NEAR(expected.lse[i], found.lse[i], is_f32 ? 1e-5 : 5e-4) << "row " << i;
 }
-
-class RandomPlan {
- public:
-  RandomPlan(std::mt19937& random, int q_heads, int64_t rows, int64_t query_offset)
-      : random_(random), length_(query_offset + rows) {
-    plan_.row_tile = below(2) ? 64 : 128;
-    tiles_ = (rows + plan_.row_tile - 1) / plan_.row_tile;
-    query_offset_ = query_offset;
-    for (int head = 0; head < q_heads; ++head) {
-      if (head > 0 && below(2)) {
-        plan_.heads.push_back(plan_.heads.back());
-        continue;
-      }
-      HeadProgram program{.first = static_cast<int32_t>(plan_.segments.size()),
-                          .count = static_cast<int32_t>(below(5))};
-      const bool has_columns = below(2);
-      if (has_columns) add_disjoint_runs();
-      const auto runs = static_cast<int32_t>(plan_.segments.size()) - program.first;
-      program.count += runs;
-      for (int i = runs; i < program.count; ++i) plan_.segments.push_back(segment(has_columns));
-      plan_.heads.push_back(program);
-    }
-  }
-  const OwnPlan& plan() const { return plan_; }
-
- private:
-  int64_t below(int64_t end) {
-    return static_cast<int64_t>(random_() % static_cast<uint32_t>(end));
-  }
-
-  // As the contract of kColumns wants them.
-  void add_disjoint_runs() {
-    int64_t first = -below(length_ + 1);
-    for (int64_t i = below(12); i > 0; --i) {
-      const int64_t count = 1 + below(150);
-      plan_.segments.push_back({.kind = SegmentKind::kRelative,
-                                .first = static_cast<int32_t>(first),
-                                .count = static_cast<int32_t>(count)});
-      first += count + 1 + below(100);
-    }
-  }
-
-  PlanSegment segment(bool has_columns) {
-    PlanSegment segment{.kind = static_cast<SegmentKind>(below(4))};
-    if (segment.kind == (has_columns ? SegmentKind::kRelative : SegmentKind::kColumns))
-      segment.kind = has_columns ? SegmentKind::kColumns : SegmentKind::kRelative;
-    if (below(2)) segment.offset_begin = static_cast<int32_t>(below(length_));
-    if (below(2)) segment.offset_end = segment.offset_begin + static_cast<int32_t>(below(length_));
-    if (below(2)) segment.tile_begin = static_cast<int32_t>(below(tiles_));
-    if (below(2)) segment.tile_end = segment.tile_begin + static_cast<int32_t>(below(tiles_ + 1));
-    switch (segment.kind) {
-      case SegmentKind::kAbsolute:
-        segment.first = static_cast<int32_t>(below(length_));
-        segment.count = below(3) ? static_cast<int32_t>(below(length_)) : kNoBound;
-        break;
-      case SegmentKind::kRelative:
-        segment.first = static_cast<int32_t>(below(length_ + 64) - length_);
-        segment.count = static_cast<int32_t>(below(200));
-        break;
-      case SegmentKind::kColumns: {
-        segment.first = static_cast<int32_t>(plan_.columns.size());
-        const int64_t share = 1 + below(20);
-        const int64_t end = query_offset_ + segment.tile_begin * plan_.row_tile;
-        for (int64_t key = below(share); key < end; key += 1 + below(share))
-          plan_.columns.push_back(static_cast<int32_t>(key));
-        segment.count = static_cast<int32_t>(plan_.columns.size()) - segment.first;
-        break;
-      }
-      case SegmentKind::kBlocks: {
-        segment.first = static_cast<int32_t>(plan_.bits.size());
-        segment.count = static_cast<int32_t>((length_ + 2047) / 2048);
-        for (int64_t i = 0; i < tiles_ * segment.count; ++i)
-          plan_.bits.push_back(below(4) ? random_() & random_() : ~0u);
-        break;
-      }
-    }
-    return segment;
-  }
-
-  std::mt19937& random_;
-  OwnPlan plan_;
-  int64_t length_, tiles_ = 0, query_offset_ = 0;
-};
 
 void check_random(uint32_t seed) {
   std::mt19937 random(seed);
@@ -311,6 +200,46 @@ TEST(AttentionPlan, ResultsDoNotDependOnTheChunks) {
         problem.run({.pool = pool}, spans, &isa, false, found);
         EXPECT_TRUE(same_bits(whole, found))
             << attention_implementation(problem.desc(), isa) << " chunks of " << chunk;
+      }
+    }
+  }
+}
+
+// A vertical-slash program: columns of which some lie in a run that moves along with the row tiles.
+TEST(AttentionPlan, ColumnsInRunsWhateverTheThreads) {
+  const AttentionShape shape{
+      .q_heads = 3, .kv_heads = 1, .head_dim = 64, .spans = {{1500, 700}}, .query_scale = 4};
+  OwnPlan plan = same_for_all(3, {});
+  for (int32_t first : {-640, -305, -190, -60})
+    plan.segments.push_back({.kind = SegmentKind::kRelative, .first = first, .count = 91});
+  for (int32_t column = 0; column < 700; column += 1 + column % 5) plan.columns.push_back(column);
+  plan.segments.push_back(
+      {.kind = SegmentKind::kColumns, .count = static_cast<int32_t>(plan.columns.size())});
+  const auto all = static_cast<int32_t>(plan.segments.size());
+  plan.heads = {{0, all}, {0, 0}, {1, all - 1}};
+  for (const int32_t row_tile : {64, 128}) {
+    plan.row_tile = row_tile;
+    const AttentionPlan view = plan.view();
+    for (const DType dtype : {DType::kF32, DType::kBF16}) {
+      const AttentionProblem problem(shape, dtype);
+      const AttentionResult expected = run(problem, {view}, nullptr);
+      std::vector<AttentionSpan> spans = problem.spans();
+      spans[0].plan = &view;
+      for (const Isa isa : attention_isas(problem.desc())) {
+        SCOPED_TRACE(testing::Message() << attention_implementation(problem.desc(), isa) << " "
+                                        << dtype_name(dtype) << " row tile " << row_tile);
+        AttentionResult first;
+        for (const int threads : {1, 2, 3}) {
+          ThreadPool pool(threads);
+          AttentionResult found = problem.empty_result();
+          problem.run({.pool = pool}, spans, &isa, true, found);
+          expect_close(problem, expected, found);
+          EXPECT_LE(found.scored[0], expected.scored[0] * 13 / 10) << "some places are masked";
+          if (threads == 1)
+            first = std::move(found);
+          else
+            EXPECT_TRUE(same_bits(first, found)) << threads << " threads";
+        }
       }
     }
   }

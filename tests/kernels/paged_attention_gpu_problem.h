@@ -61,6 +61,7 @@ class GpuAttentionProblem {
         tables_(all_tables()) {}
 
   const AttentionShape& shape() const { return exact_.shape(); }
+  const AttentionProblem& exact() const { return exact_; }  // the same values in f32
   DType dtype() const { return dtype_; }
   int64_t rows() const { return exact_.rows(); }
   int64_t out_stride() const { return row_elements() + shape().out_row_gap; }
@@ -120,6 +121,22 @@ class GpuAttentionProblem {
     return longest + 70;
   }
 
+  // Makes those of a span's keys and values NaN.
+  void poison(size_t span, const std::function<bool(int kv_head, int64_t key)>& is_poisoned) {
+    std::vector<uint16_t> pool = pool_.read();
+    const int64_t head_dim = shape().head_dim;
+    const SpanShape& rows = shape().spans[span];
+    for (int64_t key = 0; key < rows.query_offset + rows.rows; ++key)
+      for (int64_t piece = 0; piece < 2 * shape().kv_heads; ++piece) {
+        if (!is_poisoned(static_cast<int>(piece / 2), key)) continue;
+        const int64_t page = exact_.table(span)[static_cast<size_t>(key / kPageTokens)];
+        uint16_t* row = pool.data() + page * page_bytes_ / 2 +
+                        (piece * kPageTokens + key % kPageTokens) * head_dim;
+        std::fill(row, row + head_dim, uint16_t{0xffff});
+      }
+    pool_.write(pool);
+  }
+
   GpuAttentionResult run(const std::vector<CudaAttentionSpan>& spans, size_t workspace_bytes,
                          const Run& run) const {
     GpuAttentionArrays arrays = this->arrays(spans.size(), workspace_bytes);
@@ -139,10 +156,13 @@ class GpuAttentionProblem {
                   static_cast<double>(span.query_offset + span.rows) * row_elements();
     return products > 1e9 ? expected_naive(context) : expected_exact();
   }
-  AttentionResult expected_exact() const {
+  // `plans`: of the spans, null or behind the last one: every visible key.
+  AttentionResult expected_exact(const std::vector<const AttentionPlan*>& plans = {}) const {
     ThreadPool pool(usable_cpus());
     AttentionResult result = exact_.empty_result();
-    exact_.run({.pool = pool}, exact_.spans(), nullptr, false, result);
+    std::vector<AttentionSpan> spans = exact_.spans();
+    for (size_t i = 0; i < plans.size(); ++i) spans[i].plan = plans[i];
+    exact_.run({.pool = pool}, spans, nullptr, false, result);
     return result;
   }
   AttentionResult expected_naive(const cuda::Context& context) const {

@@ -11,7 +11,7 @@ class PrefillAttentionSm80 : public testing::GpuTest {
  protected:
   size_t workspace_bytes(const GpuAttentionProblem& problem, size_t spans) const {
     return kOp.workspace_bytes(problem.desc(), context_, static_cast<int>(spans),
-                               problem.max_rows());
+                               problem.max_rows(), false);
   }
   GpuAttentionResult run(const GpuAttentionProblem& problem,
                          const std::vector<CudaAttentionSpan>& spans) const {
@@ -201,7 +201,8 @@ TEST_F(PrefillAttentionSm80Full, FarPagesAndRows) {
                          .max_rows = kRows,
                          .max_length = 192};
   const AttentionDesc desc{.q_heads = 1, .kv_heads = 1, .head_dim = 128};
-  const testing::DeviceArray<std::byte> workspace(kOp.workspace_bytes(desc, context_, 1, kRows));
+  const testing::DeviceArray<std::byte> workspace(
+      kOp.workspace_bytes(desc, context_, 1, kRows, false));
   args.workspace = workspace.data();
   kOp.build(context_, args);
   kOp.run(context_, args);

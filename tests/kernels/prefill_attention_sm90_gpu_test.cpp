@@ -19,8 +19,8 @@ class PrefillAttentionSm90 : public testing::GpuTest {
   }
   GpuAttentionResult run(const GpuAttentionProblem& problem,
                          const std::vector<CudaAttentionSpan>& spans, int runs = 1) const {
-    const size_t bytes = kOp.workspace_bytes(problem.desc(), context_,
-                                             static_cast<int>(spans.size()), problem.max_rows());
+    const size_t bytes = kOp.workspace_bytes(
+        problem.desc(), context_, static_cast<int>(spans.size()), problem.max_rows(), false);
     return problem.run(spans, bytes, [&](const CudaAttentionArgs& args) {
       kOp.build(context_, args);
       for (int i = 0; i < runs; ++i) kOp.run(context_, args);

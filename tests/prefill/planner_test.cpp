@@ -39,12 +39,14 @@ void expect_mask(const Planner& planner, int layer, int64_t length, int64_t chun
   PlanBuffer buffer;
   for (int64_t first = 0; first < length; first += chunk) {
     const int64_t rows = std::min(chunk, length - first);
-    const RowRange sparse = planner.plan({.layer = layer,
-                                          .q_heads = 3,
-                                          .query_offset = first,
-                                          .rows = rows,
-                                          .prompt_length = length},
-                                         buffer);
+    const RowRange sparse = planner
+                                .plan({.layer = layer,
+                                       .q_heads = 3,
+                                       .query_offset = first,
+                                       .rows = rows,
+                                       .prompt_length = length},
+                                      buffer)
+                                .rows;
     ASSERT_TRUE(sparse.empty() || (sparse.first >= 0 && sparse.last <= rows));
     const AttentionPlan plan = buffer.view();
     if (!sparse.empty()) {
@@ -128,8 +130,12 @@ TEST(Planner, WhatIsDenseHasNoPlan) {
   PlanBuffer buffer;
   const auto planner = planner_of("tri_shape", options_of({10, 90, 50}));
   const auto rows_of = [&](int64_t query_offset, int64_t rows) {
-    const RowRange range = planner->plan(
-        {.q_heads = 1, .query_offset = query_offset, .rows = rows, .prompt_length = 1000}, buffer);
+    const RowRange range =
+        planner
+            ->plan(
+                {.q_heads = 1, .query_offset = query_offset, .rows = rows, .prompt_length = 1000},
+                buffer)
+            .rows;
     return range.empty() ? std::pair<int64_t, int64_t>() : std::pair(range.first, range.last);
   };
   using Rows = std::pair<int64_t, int64_t>;

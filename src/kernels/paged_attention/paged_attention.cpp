@@ -2,13 +2,13 @@
 
 #include <algorithm>
 #include <atomic>
+#include <bit>
 #include <cmath>
-#include <cstring>
 #include <limits>
 #include <type_traits>
 
 #include "kernels/paged_attention/paged_attention_block.h"
-#include "kernels/paged_attention/paged_attention_walk.h"
+#include "kernels/paged_attention/paged_attention_feed.h"
 #include "kernels/registry.h"
 
 namespace kvasir::kernels {
@@ -76,16 +76,15 @@ void check(const AttentionArgs& args) {
 int64_t ceil_div(int64_t x, int64_t y) { return (x + y - 1) / y; }
 int64_t round_up(int64_t x, int64_t y) { return ceil_div(x, y) * y; }
 
-// The work is cut into tasks: a query block, which meets all its keys, or the one query of a decode
-// span, which meets a range of its keys and leaves a partial result in a slot.
+// The work is cut into tasks: some query blocks, which meet all their keys, or the one query of a
+// decode span, which meets a range of its keys and leaves a partial result in a slot.
 struct Task {
   int64_t span = 0;
   int32_t kv_head = 0;
   int32_t first_head = 0;  // of the query heads of the KV head
   int64_t heads = 0;
-  int64_t first_query = 0;
-  int64_t queries = 0;
-  int64_t cost = 0;       // of a query block: pairs of a query and a key, for each head
+  QueryCut cut;
+  int64_t cost = 0;       // of query blocks: pairs of a query and a key, about
   int64_t first_key = 0;  // of a decode span
   int64_t last_key = 0;
   int64_t slot = -1;  // < 0: no partial result
@@ -248,36 +247,51 @@ class Attention {
             .span = index,
             .kv_head = kv_head,
             .heads = group_,
-            .first_query = query,
-            .queries = queries,
-            .cost = (position + queries - lowest_key(position)) * queries};
+            .cut = whole(query, queries),
+            .cost = (position + queries - lowest_key(position)) * queries * group_};
     }
   }
 
-  // A query block has heads of one program and lies in a row tile, where that matters.
+  // One query block.
+  static QueryCut whole(int64_t first_query, int64_t queries) {
+    return {.first_query = first_query,
+            .queries = queries,
+            .block_queries = queries,
+            .tile_queries = queries};
+  }
+
+  // A task has heads of one program. Where that says something else for one row tile than for
+  // another, query blocks are whole row tiles: several, which share the keys that they meet, or, of
+  // programs with kBlocks, one after the other.
   void cut_sparse(int64_t index, const AttentionPlan& plan, int64_t block_rows) {
-    const int64_t rows = args_.spans[index].rows;
+    const int64_t rows = args_.spans[index].rows, tile = plan.row_tile;
     for (int64_t head = 0, heads; head < desc_.q_heads; head += heads) {
       heads = 1;
       const HeadProgram& program = plan.heads[head];
       while ((head + heads) % group_ != 0 && plan.heads[head + heads].first == program.first &&
              plan.heads[head + heads].count == program.count)
         ++heads;
-      const bool by_tile = depends_on_tile(plan, program);
-      const int64_t tile_rows = by_tile ? plan.row_tile : rows;
-      const int64_t most_rows = by_tile ? std::max(most_block_rows(desc_), group_) : block_rows;
-      const int64_t most_queries = std::clamp<int64_t>(most_rows / heads, 1, tile_rows);
       Task task{.span = index,
                 .kv_head = static_cast<int32_t>(head / group_),
                 .first_head = static_cast<int32_t>(head % group_),
                 .heads = heads};
-      for (int64_t query = 0; query < rows; query += task.queries) {
-        task.first_query = query;
-        task.queries = std::min({most_queries, rows - query, tile_rows - query % tile_rows});
-        task.cost = 0;
-        KeyWalk walk = walk_of(task, plan, program);
-        for (KeyBlock block; walk.next(block);)
-          task.cost += (block.end - block.begin) * task.queries;
+      const int64_t share = std::max<int64_t>(1, block_rows / heads);
+      const bool by_tile = depends_on_tile(plan, program);
+      int64_t step = share, most_queries = share;
+      if (by_tile) {
+        most_queries = block_queries(plan, program, heads);
+        // Row tiles that share a query block share their columns' order.
+        if (!args_.deterministic) most_queries = std::min(most_queries, round_up(share, tile));
+        step = round_up(share, std::max(most_queries, tile));
+      }
+      for (int64_t query = 0; query < rows; query += step) {
+        task.cut = whole(query, std::min(step, rows - query));
+        if (by_tile) {
+          task.cut.block_queries = most_queries;
+          task.cut.tile_queries = tile;
+          task.cut.first_tile = query / tile;
+        }
+        task.cost = cost_of(task, plan, program);
         workspace_.tasks[tasks_++] = task;
       }
     }
@@ -292,18 +306,38 @@ class Attention {
         });
   }
 
-  KeyWalk walk_of(const Task& task, const AttentionPlan& plan, const HeadProgram& program) const {
-    const AttentionSpan& span = args_.spans[task.span];
-    const int64_t first = span.query_offset + task.first_query;
-    const int64_t tile = task.first_query / plan.row_tile;
-    const int block_keys = (task.slot < 0 ? kernels_.prefill : kernels_.decode)->block_keys;
-    return KeyWalk(plan, program,
-                   {.first = first,
-                    .last = first + task.queries - 1,
-                    .tile = tile,
-                    .tile_position = span.query_offset + tile * plan.row_tile},
-                   args_.window, block_keys,
-                   task.slot < 0 ? block_keys : static_cast<int>(kPageTokens));
+  // Queries of a query block whose program depends on the row tile, whatever the rows beside it.
+  int64_t block_queries(const AttentionPlan& plan, const HeadProgram& program,
+                        int64_t heads) const {
+    const int64_t most = std::max<int64_t>(1, most_block_rows(desc_) / heads);
+    if (most < plan.row_tile) return most;
+    const bool has_blocks = std::ranges::any_of(
+        plan.segments.subspan(program.first, program.count),
+        [](const PlanSegment& segment) { return segment.kind == SegmentKind::kBlocks; });
+    return has_blocks ? plan.row_tile : most / plan.row_tile * plan.row_tile;
+  }
+
+  int64_t cost_of(const Task& task, const AttentionPlan& plan, const HeadProgram& program) const {
+    const int64_t length =
+        args_.spans[task.span].query_offset + task.cut.first_query + task.cut.queries;
+    int64_t pairs = 0;
+    for (const PlanSegment& segment : plan.segments.subspan(program.first, program.count)) {
+      const int64_t first_tile =
+          std::max<int64_t>(segment.tile_begin, task.cut.first_query / plan.row_tile);
+      const int64_t last_tile = std::min<int64_t>(
+          segment.tile_end, ceil_div(task.cut.first_query + task.cut.queries, plan.row_tile));
+      int64_t keys = std::min<int64_t>({segment.count, segment.offset_end, length});
+      for (int64_t tile = first_tile; tile < last_tile; ++tile) {
+        if (segment.kind == SegmentKind::kBlocks) {
+          keys = 0;
+          for (int32_t i = 0; i < segment.count; ++i)
+            keys += kPageTokens *
+                    std::popcount(plan.block_bits[segment.first + tile * segment.count + i]);
+        }
+        pairs += keys * plan.row_tile;
+      }
+    }
+    return pairs * task.heads;
   }
 
   void plan_decode() {
@@ -329,7 +363,7 @@ class Attention {
           workspace_.tasks[tasks_++] = {.span = static_cast<int64_t>(i),
                                         .kv_head = kv_head,
                                         .heads = group_,
-                                        .queries = 1,
+                                        .cut = whole(0, 1),
                                         .first_key = first + part * keys,
                                         .last_key = std::min(last, first + (part + 1) * keys),
                                         .slot = slots++};
@@ -340,106 +374,87 @@ class Attention {
 
   void run_task(const Task& task, int worker) {
     const AttentionSpan& span = args_.spans[task.span];
-    const int64_t row = span.first_row + task.first_query;
-    const int64_t head = task.kv_head * group_ + task.first_head;
-    const QueryBlock queries{
-        .q = static_cast<const std::byte*>(args_.q) +
-             (row * args_.q_row_stride + head * desc_.head_dim) * element_bytes_,
-        .q_row_bytes = args_.q_row_stride * element_bytes_,
-        .rows = task.queries * task.heads,
-        .group = static_cast<int>(task.heads),
-        .head_dim = desc_.head_dim,
-        .first_position = span.query_offset + task.first_query,
-        .scale_log2 = args_.scale * 1.44269504088896341f,
-        .scratch = workspace_.scratch_of(worker)};
     const AttentionKernel& kernel = task.slot < 0 ? *kernels_.prefill : *kernels_.decode;
-    kernel.begin(queries);
-    if (!add_keys(task, kernel, queries, worker)) return;
-    if (task.slot >= 0) {
-      kernel.finish(queries, nullptr);
-      return keep_partial(task.slot, queries.scratch);
-    }
-    const int64_t out_row = row * desc_.q_heads + head;
-    const AttentionOutput output{
-        .out = static_cast<std::byte*>(args_.out) + out_row * desc_.head_dim * element_bytes_,
-        .out_row_bytes = int64_t{desc_.q_heads} * desc_.head_dim * element_bytes_,
-        .lse = args_.lse ? args_.lse + out_row : nullptr,
-        .lse_row_stride = desc_.q_heads};
-    kernel.finish(queries, &output);
-  }
-
-  // False where the caller has cancelled.
-  bool add_keys(const Task& task, const AttentionKernel& kernel, const QueryBlock& queries,
-                int worker) {
-    const AttentionSpan& span = args_.spans[task.span];
     // Without a plan: one segment.
-    PlanSegment all;
-    const HeadProgram whole{.first = 0, .count = 1}, *program = &whole;
-    AttentionPlan dense{.heads = {}, .segments = {&all, 1}, .columns = {}, .block_bits = {}};
-    const AttentionPlan* plan = &dense;
-    all.count = kNoBound;
+    PlanSegment all{.count = kNoBound};
+    const AttentionPlan dense{.heads = {}, .segments = {&all, 1}, .columns = {}, .block_bits = {}};
     if (task.slot >= 0) {
       all.first = static_cast<int32_t>(task.first_key);
       all.count = static_cast<int32_t>(task.last_key - task.first_key);
-    } else if (span.plan) {
-      plan = span.plan;
-      program = &plan->heads[task.kv_head * group_ + task.first_head];
     }
-    KeyWalk walk = walk_of(task, *plan, *program);
+    const int64_t head = task.kv_head * group_ + task.first_head;
+    const KeySource source{
+        .plan = span.plan ? span.plan : &dense,
+        .program = span.plan ? span.plan->heads[head] : HeadProgram{.first = 0, .count = 1},
+        .page_table = span.page_table,
+        .pages = &args_.pages,
+        .kv_head = task.kv_head,
+        .query_offset = span.query_offset,
+        .window = args_.window,
+        .block_keys = kernel.block_keys,
+        .alignment = task.slot < 0 ? kernel.block_keys : static_cast<int>(kPageTokens),
+        .gathered = workspace_.gathered + worker * workspace_.scratch_bytes,
+        .q = {.first = q_at(span.first_row, head),
+              .bytes = task.heads * desc_.head_dim * element_bytes_,
+              .stride = args_.q_row_stride * element_bytes_},
+        .out = {.first = out_at(span.first_row, head),
+                .bytes = task.heads * desc_.head_dim * element_bytes_,
+                .stride = int64_t{desc_.q_heads} * desc_.head_dim * element_bytes_,
+                .is_written = true}};
+    KeyFeed feed(source, task.cut);
     uint64_t scored = 0;
-    KeyBlock next;
-    bool is_there = advance(walk, task, next);
-    while (is_there) {
-      if (context_.cancelled()) return false;
-      KeyBlock block = next;
-      is_there = advance(walk, task, next);
-      if (is_there) std::copy(std::begin(next.pages), std::end(next.pages), block.next_pages);
-      if (is_gathered(block)) gather(task, worker, block);
-      scored += kernel.add(queries, block);
+    for (int64_t block = 0; block < task.cut.blocks(); ++block) {
+      const QueryBlock queries = query_block(task, block, worker);
+      kernel.begin(queries);
+      for (KeyBlock keys; feed.next(block, keys);) {
+        if (context_.cancelled()) return;
+        scored += kernel.add(queries, keys);
+      }
+      finish(task, block, kernel, queries);
     }
     if (args_.scored_pairs)
       std::atomic_ref<uint64_t>(args_.scored_pairs[task.span])
           .fetch_add(scored, std::memory_order_relaxed);
-    return true;
   }
 
-  static bool is_gathered(const KeyBlock& block) {
-    return block.positions && block.position_keys_log2 == 0;
+  const std::byte* q_at(int64_t row, int64_t head) const {
+    return static_cast<const std::byte*>(args_.q) +
+           (row * args_.q_row_stride + head * desc_.head_dim) * element_bytes_;
   }
 
-  // The next block of a walk, with its pages where keys are not gathered.
-  bool advance(KeyWalk& walk, const Task& task, KeyBlock& block) const {
-    if (!walk.next(block)) return false;
-    if (is_gathered(block)) return true;
-    for (int64_t i = block.begin / kPageTokens; i * kPageTokens < block.end; ++i)
-      block.pages[i] =
-          keys_at(task, block.positions ? block.positions[i] : block.first + i * kPageTokens);
-    return true;
+  std::byte* out_at(int64_t row, int64_t head) const {
+    return static_cast<std::byte*>(args_.out) +
+           (row * desc_.q_heads + head) * desc_.head_dim * element_bytes_;
   }
 
-  // K of the task's head in the page of `position`.
-  const std::byte* keys_at(const Task& task, int64_t position) const {
-    const int64_t head_bytes = 2 * kPageTokens * desc_.head_dim * element_bytes_;
-    return args_.pages.page(args_.spans[task.span].page_table[position / kPageTokens]) +
-           task.kv_head * head_bytes;
+  QueryBlock query_block(const Task& task, int64_t block, int worker) const {
+    const AttentionSpan& span = args_.spans[task.span];
+    const int64_t query = task.cut.first_of(block), head = task.kv_head * group_ + task.first_head;
+    return {.q = q_at(span.first_row + query, head),
+            .q_row_bytes = args_.q_row_stride * element_bytes_,
+            .rows = task.cut.queries_of(block) * task.heads,
+            .tile_rows = task.cut.tile_queries * task.heads,
+            .group = static_cast<int>(task.heads),
+            .head_dim = desc_.head_dim,
+            .first_position = span.query_offset + query,
+            .scale_log2 = args_.scale * 1.44269504088896341f,
+            .scratch = workspace_.scratch_of(worker)};
   }
 
-  // Brings the single keys of a block together, as they would lie in pages.
-  void gather(const Task& task, int worker, KeyBlock& block) const {
-    const int64_t row_bytes = desc_.head_dim * element_bytes_;
-    const int64_t values = kPageTokens * row_bytes;  // from a key to its value
-    std::byte* to = workspace_.gathered + worker * workspace_.scratch_bytes;
-    for (int i = 0; i < block.end; ++i) {
-      if (i % kPageTokens == 0) {
-        if (i > 0) to += values;
-        block.pages[i / kPageTokens] = to;
-      }
-      const int64_t position = block.positions[i];
-      const std::byte* from = keys_at(task, position) + position % kPageTokens * row_bytes;
-      std::memcpy(to, from, static_cast<size_t>(row_bytes));
-      std::memcpy(to + values, from + values, static_cast<size_t>(row_bytes));
-      to += row_bytes;
+  void finish(const Task& task, int64_t block, const AttentionKernel& kernel,
+              const QueryBlock& queries) const {
+    if (task.slot >= 0) {
+      kernel.finish(queries, nullptr);
+      return keep_partial(task.slot, queries.scratch);
     }
+    const int64_t row = args_.spans[task.span].first_row + task.cut.first_of(block);
+    const int64_t head = task.kv_head * group_ + task.first_head;
+    const AttentionOutput output{
+        .out = out_at(row, head),
+        .out_row_bytes = int64_t{desc_.q_heads} * desc_.head_dim * element_bytes_,
+        .lse = args_.lse ? args_.lse + row * desc_.q_heads + head : nullptr,
+        .lse_row_stride = desc_.q_heads};
+    kernel.finish(queries, &output);
   }
 
   float* sums(int64_t slot) const { return workspace_.sums + slot * group_ * columns(); }

@@ -4,8 +4,9 @@
 // implement them are compiled for instructions that the CPU may lack.
 //
 // A query block is some consecutive queries of a span times query heads of one KV head, stacked as
-// rows: row i is head i % group of the query at first_position + i / group. It meets the keys in
-// blocks, ascending, with a plan segment by segment. Keys and values of a block are packed once,
+// rows: row i is head i % group of the query at first_position + i / group. With a plan it may hold
+// several row tiles, which see different parts of the same keys. It meets the keys in blocks,
+// ascending, with a plan segment by segment. Keys and values of a block are packed once,
 // into operands that every row of the query block then multiplies: panels of 16 columns,
 //   keys    [panel of 16 keys][steps of head_dim][16]
 //   values  [panel of 16 of head_dim][steps of keys][16]
@@ -20,6 +21,7 @@
 namespace kvasir::kernels {
 
 inline constexpr int kMostBlockKeys = 256;  // keys packed at a time, at most
+inline constexpr int kMostBlockTiles = 16;  // row tiles of a query block, at most
 inline constexpr int kPanelColumns = 16;
 inline constexpr int kKeyGranule = 32;     // columns of scores are computed in such groups
 inline constexpr int kTileQueryRows = 32;  // query rows whose scores are computed together, at most
@@ -27,8 +29,8 @@ inline constexpr int kRowPadding = 16;     // packed queries and sums come in so
 // Bytes between rows of scores of 128 keys: a little more than a power of two, so that rows do not
 // all fall into the same few sets of the L1 cache.
 inline constexpr int kScoreRowBytes = 128 * 4 + 64;
-// Scores and weights of a tile of rows: in rows, or as paged_attention_amx.cpp keeps them.
-inline constexpr int kScoreScratchBytes = kTileQueryRows * (kMostBlockKeys + 2 * 64) * 2;
+// Scores and weights of a tile of rows, in rows, or of some as paged_attention_amx.cpp keeps them.
+inline constexpr int kScoreScratchBytes = 2 * kTileQueryRows * (kMostBlockKeys * 2 + 32 * 4);
 static_assert(kTileQueryRows * kScoreRowBytes <= kScoreScratchBytes);
 inline constexpr int kDenominatorLanes = 16;
 
@@ -48,11 +50,27 @@ struct QueryBlock {
   const std::byte* q = nullptr;  // first row; rows of one query are adjacent
   int64_t q_row_bytes = 0;       // between queries
   int64_t rows = 0;              // stacked
+  int64_t tile_rows = 0;         // stacked rows of a row tile; row 0 is the first of one
   int group = 1;
   int head_dim = 0;
   int64_t first_position = 0;
   float scale_log2 = 0;  // scale * log2(e), positive
   AttentionScratch scratch;
+};
+
+// Memory that is needed soon: `count` runs of `bytes`, `stride` apart.
+struct Soon {
+  const std::byte* first = nullptr;
+  int64_t bytes = 0;
+  int64_t stride = 0;
+  int64_t count = 1;
+  bool is_written = false;
+};
+
+// The places of a key block that a row tile sees, but those hidden from it.
+struct TilePlaces {
+  int32_t first = 0;
+  int32_t last = 0;
 };
 
 // Keys of a sequence that a query block meets together: those at places [begin, end) of a block, at
@@ -69,10 +87,14 @@ struct KeyBlock {
   // A query at position r sees the key at position c where offset_begin <= r - c < offset_end.
   int64_t offset_begin = 0;
   int64_t offset_end = 0;
+  TilePlaces tiles[kMostBlockTiles];
+  // Bits of places that a row tile does not see, or null: nothing is hidden.
+  const uint64_t (*hidden)[kMostBlockKeys / 64] = nullptr;
   // K of this KV head for places 0, 64, ...; V lies behind K.
   const std::byte* pages[kMostBlockKeys / 64] = {};
-  // The same of the block that comes next, to be brought near; null where there is none.
-  const std::byte* next_pages[kMostBlockKeys / 64] = {};
+  // What is to be brought near while this block is worked on.
+  const Soon* soon = nullptr;
+  int soon_count = 0;
 };
 
 // Where results go: rows of one query are adjacent.

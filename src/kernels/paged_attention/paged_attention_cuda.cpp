@@ -25,14 +25,19 @@ AttentionDesc desc_of(const CudaAttentionArgs& args) {
 }  // namespace
 
 size_t prefill_attention_workspace_bytes(const AttentionDesc& desc, const cuda::Context& context,
-                                         int max_spans, int64_t max_rows) {
+                                         int max_spans, int64_t max_rows, bool has_plans) {
   return find_prefill(desc, context.compute_capability)
-      .workspace_bytes(desc, context, max_spans, max_rows);
+      .workspace_bytes(desc, context, max_spans, max_rows, has_plans);
 }
 
 void build_prefill_attention(const cuda::Context& context, const CudaAttentionArgs& args) {
   if (args.span_count > 0)
     find_prefill(desc_of(args), context.compute_capability).build(context, args);
+}
+
+void build_prefill_plans(const cuda::Context& context, const CudaAttentionArgs& args) {
+  if (args.span_count > 0 && args.plan_count > 0)
+    find_prefill(desc_of(args), context.compute_capability).build_plans(context, args);
 }
 
 void run_prefill_attention(const cuda::Context& context, const CudaAttentionArgs& args) {

@@ -13,6 +13,7 @@
 #include "cuda/context.h"
 #include "kernels/page.h"
 #include "kernels/paged_attention/attention_desc.h"
+#include "kernels/paged_attention/attention_plan_cuda.h"
 
 namespace kvasir::kernels {
 
@@ -24,6 +25,7 @@ struct CudaAttentionSpan {
   int32_t query_offset = 0;  // position of the first query
   // Position p is row p % 64 of page page_tables[first_page + p / 64].
   int32_t first_page = 0;
+  int32_t plan = -1;  // which of CudaAttentionArgs::plans (prefill alone); -1 = every visible key
 };
 
 struct CudaAttentionArgs {
@@ -39,8 +41,14 @@ struct CudaAttentionArgs {
   int64_t window = 0;          // 0 = unlimited
   const CudaAttentionSpan* spans = nullptr;  // [span_count], device
   const uint32_t* page_tables = nullptr;     // device; of this layer
+  // What spans with a plan attend to, in this layer. [plan_count], device.
+  const CudaAttentionPlan* plans = nullptr;
+  // [span_count], device, or null. Of spans with a plan, the query-key pairs that were scored,
+  // masked parts of tiles included and summed over the heads, are added.
+  uint64_t* scored_pairs = nullptr;
   // Upper bounds on the host: grids and workspaces depend on these alone.
   int span_count = 0;
+  int plan_count = 0;              // 0: no span has a plan
   int64_t max_rows = 0;            // rows of all spans together
   int64_t max_length = 0;          // query_offset + rows of any span
   std::byte* workspace = nullptr;  // *_workspace_bytes(...), 256-byte aligned, device
@@ -51,17 +59,25 @@ struct CudaAttentionArgs {
 // Prefill: spans of any number of rows. A row's result depends on its own sequence alone, not on
 // the batch or the chunking: key tiles start at multiples of the tile size and are reduced in
 // ascending order. Bound by arithmetic: 4 * head_dim flops a visible (query, key, head).
+//
+// Spans with a plan meet what attention_plan.h says, under the window too; rows that see no key get
+// zeros and -inf. Other keys are not read but for those that lie, at a multiple of 8, in one group
+// of 8 with a key that some query of the row tile, or of its 128 rows, sees: these have to be
+// finite. `has_plans`: whether plan_count will ever be above 0.
 size_t prefill_attention_workspace_bytes(const AttentionDesc& desc, const cuda::Context& context,
-                                         int max_spans, int64_t max_rows);
+                                         int max_spans, int64_t max_rows, bool has_plans = false);
 // Once a step for each window, before its layers: what does not depend on the layer (from spans; on
 // the device).
 void build_prefill_attention(const cuda::Context& context, const CudaAttentionArgs& args);
+// Once a layer, after its plans are written and before its run: lists of work by what the plans
+// hold (on the device). Nothing to do where plan_count is 0.
+void build_prefill_plans(const cuda::Context& context, const CudaAttentionArgs& args);
 void run_prefill_attention(const cuda::Context& context, const CudaAttentionArgs& args);
 // "prefill_attention_sm90", "prefill_attention_sm80".
 std::string_view prefill_attention_implementation(const AttentionDesc& desc,
                                                   const cuda::Context& context);
-// Query-key pairs that the kernel scores for one head of such a span, masked parts of tiles
-// included.
+// Query-key pairs that the kernel scores for one head of such a span without a plan, masked parts
+// of tiles included.
 uint64_t prefill_attention_pairs(const AttentionDesc& desc, const cuda::Context& context,
                                  int64_t query_offset, int64_t rows, int64_t window);
 

@@ -4,8 +4,7 @@
 // Keys are multiplied as they lie: 16 keys x 32 elements times [32 elements][heads] give scores as
 // [key][head], which are turned round for the softmax. Values lie as [key][column], and a tile
 // wants pairs of keys side by side: two rows 16 keys apart, as their weights are paired, are
-// interleaved on the way, in each 16 bytes separately, so that sums come out in another order of
-// columns, which finish_decode undoes.
+// interleaved on the way.
 
 #include <immintrin.h>
 
@@ -20,10 +19,10 @@ constexpr int kBlockKeys = 128;
 #include "kernels/paged_attention/paged_attention_pairs.inc"
 #include "kernels/paged_attention/paged_attention_tiles.inc"
 
-constexpr int kSlotRows = 16;          // query heads that are worked on together
-constexpr int kFewRows = 4;            // up to so many take scores of 16 bytes a key
-constexpr int64_t kLineElements = 32;  // of 64 bytes
-constexpr int64_t kGranulesAhead = 2;  // granules of values whose pairs are kept
+constexpr int kSlotRows = 16;  // query heads that are worked on together
+constexpr int kFewRows = 4;    // up to so many take scores of 16 bytes a key
+constexpr int64_t kLineElements = kInterleavedColumns;  // of 64 bytes
+constexpr int64_t kGranulesAhead = 2;                   // granules of values whose pairs are kept
 // Of the 64 lines that the keys and values of a granule and of kLineElements take, how many of the
 // next block are fetched at each step: as the steps take their time.
 constexpr int kScoreFetch = 24, kWeighFetch = 4, kPairFetch = 20, kSumFetch = 16;
@@ -111,30 +110,6 @@ void score_slot(const QueryBlock& queries, const KeyBlock& keys, const Columns& 
   }
 }
 
-// Interleaves the values of a granule of keys and of kLineElements columns: two B operands. Keys
-// behind the last are zero.
-inline void pair_values(const KeyBlock& keys, int key, int64_t row_bytes, int64_t offset,
-                        std::byte* packed) {
-  const std::byte* even = key_row(keys, key, row_bytes) + 64 * row_bytes + offset;
-  const std::byte* odd = even + kTileRows * row_bytes;
-  const int64_t there = keys.end - key;
-  if (there >= kKeyGranule) {
-#pragma GCC unroll 4
-    for (int i = 0; i < kTileRows; ++i, even += row_bytes, odd += row_bytes, packed += 64) {
-      const Bits x = load_bits(even), y = load_bits(odd);
-      store_bits(packed, _mm512_unpacklo_epi16(x, y));
-      store_bits(packed + kTileBytes, _mm512_unpackhi_epi16(x, y));
-    }
-    return;
-  }
-  for (int i = 0; i < kTileRows; ++i, even += row_bytes, odd += row_bytes, packed += 64) {
-    const Bits x = i < there ? load_bits(even) : zero_bits();
-    const Bits y = i + kTileRows < there ? load_bits(odd) : zero_bits();
-    store_bits(packed, _mm512_unpacklo_epi16(x, y));
-    store_bits(packed + kTileBytes, _mm512_unpackhi_epi16(x, y));
-  }
-}
-
 // Adds the weighted values of the columns, a granule of keys and kLineElements columns at a time.
 // A granule is multiplied only when the next one is on its way, because reading what was written
 // just before stalls.
@@ -153,7 +128,9 @@ void sum_slot(const QueryBlock& queries, const KeyBlock& keys, const Columns& co
   int64_t offset = 0;
   for (int64_t step = 0; step < steps + kGranulesAhead - 1; ++step) {
     if (step < steps) {
-      pair_values(keys, columns.first + paired * kKeyGranule, row_bytes, offset, pairs(step));
+      const int key = columns.first + paired * kKeyGranule;
+      pair_values(key_row(keys, key, row_bytes) + 64 * row_bytes + offset, row_bytes,
+                  keys.end - key, pairs(step), pairs(step) + kTileBytes);
       next.fetch(kPairFetch);
       if (++paired == granules) {
         paired = 0;
@@ -186,7 +163,7 @@ uint64_t decode_keys(const QueryBlock& queries, const KeyBlock& keys) {
   const Columns columns = visible_columns(queries, keys, 0, queries.rows);
   if (columns.last <= columns.first) return 0;
   const int64_t row_bytes = row_source_bytes<PairsOp>(queries.head_dim);
-  NextBlock next(keys, 2 * 64 * row_bytes);
+  NextBlock next(keys, 0);
   for (int64_t row = 0; row < queries.rows; row += kSlotRows) {
     const int64_t rows = queries.rows - row < kSlotRows ? queries.rows - row : kSlotRows;
     if (row == 0 || rows < kSlotRows) configure_tiles(rows);
@@ -203,22 +180,9 @@ uint64_t decode_keys(const QueryBlock& queries, const KeyBlock& keys) {
   return static_cast<uint64_t>(queries.rows * (columns.last - columns.first));
 }
 
-// Puts the columns of the sums in order.
-void finish_decode(const QueryBlock& queries, const AttentionOutput* output) {
-  const __m512i first = _mm512_set_epi32(23, 22, 21, 20, 7, 6, 5, 4, 19, 18, 17, 16, 3, 2, 1, 0);
-  const __m512i second =
-      _mm512_set_epi32(31, 30, 29, 28, 15, 14, 13, 12, 27, 26, 25, 24, 11, 10, 9, 8);
-  for (int64_t i = 0; i < queries.rows * queries.head_dim; i += kLineElements) {
-    float* sums = queries.scratch.sums + i;
-    const Vec low = load(sums), high = load(sums + kWidth);
-    store(sums, _mm512_permutex2var_ps(low, first, high));
-    store(sums + kWidth, _mm512_permutex2var_ps(low, second, high));
-  }
-  finish_queries<PairsOp>(queries, output);
-}
-
 }  // namespace
 
-const AttentionKernel kDecodeBf16Amx = {begin_decode, decode_keys, finish_decode, kBlockKeys};
+const AttentionKernel kDecodeBf16Amx = {begin_decode, decode_keys, finish_queries<PairsOp>,
+                                        kBlockKeys};
 
 }  // namespace kvasir::kernels

@@ -21,10 +21,12 @@
 #include <type_traits>
 
 #include "kernels/cuda_device.cuh"
+#include "kernels/paged_attention/prefill_attention_sm90_plans.h"
 #include "kernels/paged_attention/prefill_attention_sm90_softmax.cuh"
 #include "kernels/paged_attention/prefill_attention_sm90_work.cuh"
 #include "kernels/paged_attention/prefill_attention_table.h"
 #include "kernels/paged_attention/sm90_async.cuh"
+#include "kernels/paged_attention/sm90_tensor_map.h"
 #include "kernels/paged_attention/sm90_wgmma.cuh"
 
 namespace kvasir::kernels {
@@ -51,7 +53,6 @@ constexpr int kPanelColumns = 64;
 constexpr int kQueryThreads = 64;  // that load queries
 constexpr int kQueryStages = 2;    // row tiles of queries
 constexpr int kItems = 4;          // known ahead, so that short ones are loaded in time
-constexpr float kLn2 = 0.693147180559945f;
 
 template <class C>
 struct Shared {
@@ -80,18 +81,6 @@ struct Params {
   float scale_log2;  // scale * log2(e)
   WorkShape shape;
   Work work;
-};
-
-// A place in a ring and the parity of its round.
-template <int kStages>
-struct Ring {
-  int stage = 0;
-  uint32_t parity = 0;
-  __device__ __forceinline__ void advance() {
-    if (++stage < kStages) return;
-    stage = 0;
-    parity ^= 1;
-  }
 };
 
 template <class C>
@@ -413,24 +402,9 @@ struct Kernel {
       const int64_t q_row = item.tile.first_row + query;
       const int head = item.first_head + row % pack;
       const bool valid = query < item.tile.rows;
-      const float sum = rows.sum[half], factor = sum > 0 ? reciprocal(sum) : 0.0f;
       T* out = static_cast<T*>(params.out) + q_row * params.out_row_stride + head * C::kHeadDim;
-#pragma unroll
-      for (int block = 0; block < C::kHeadDim / 32; ++block) {
-        uint32_t words[4];
-#pragma unroll
-        for (int i = 0; i < 4; ++i) {
-          const int first = (block * 4 + i) * 4 + half * 2;
-          words[i] = pack_pair<T>(sums[first] * factor, sums[first + 1] * factor);
-        }
-        transpose_among_four(words, lane);
-        if (valid)
-          *reinterpret_cast<uint4*>(out + (block * 4 + lane % 4) * 8) =
-              make_uint4(words[0], words[1], words[2], words[3]);
-      }
-      if (valid && params.lse && lane % 4 == 0)
-        params.lse[q_row * params.q_heads + head] =
-            sum > 0 ? rows.maximum[half] * kLn2 + logf(sum) : -INFINITY;
+      float* lse = params.lse ? params.lse + q_row * params.q_heads + head : nullptr;
+      write_row<T>(sums, rows, half, lane, valid, out, lse);
     }
   }
 };
@@ -466,30 +440,13 @@ __global__ void __launch_bounds__(C::kThreads, 1)
 // The pool as [pages][rows of all heads' K and V][head_dim], cut into boxes of one page's K or V of
 // one head and 64 columns.
 CUtensorMap tensor_map_of(const PagePool& pages, int page_count) {
-  static const auto encode = [] {
-    void* function = nullptr;
-    cudaDriverEntryPointQueryResult found{};
-    KVASIR_CUDA(cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &function, 12000,
-                                                 cudaEnableDefault, &found));
-    return reinterpret_cast<decltype(&cuTensorMapEncodeTiled)>(function);
-  }();
   const cuuint64_t row_bytes = pages.head_dim * dtype_bytes(pages.dtype);
   const cuuint64_t sizes[3] = {static_cast<cuuint64_t>(pages.head_dim),
                                static_cast<cuuint64_t>(pages.kv_heads) * 2 * kPageRows,
                                static_cast<cuuint64_t>(page_count)};
   const cuuint64_t strides[2] = {row_bytes, static_cast<cuuint64_t>(pages.page_bytes)};
   const cuuint32_t box[3] = {kPanelColumns, kPageRows, 1};
-  const cuuint32_t steps[3] = {1, 1, 1};
-  CUtensorMap map;
-  const CUresult status =
-      encode(&map,
-             pages.dtype == DType::kBF16 ? CU_TENSOR_MAP_DATA_TYPE_BFLOAT16
-                                         : CU_TENSOR_MAP_DATA_TYPE_FLOAT16,
-             3, pages.base, sizes, strides, box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE,
-             CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
-             CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
-  KVASIR_CUDA(status == CUDA_SUCCESS ? cudaSuccess : cudaErrorInvalidValue);
-  return map;
+  return tensor_map<3>(pages, sizes, strides, box);
 }
 
 constexpr int kMostStackedHeads = 16;
@@ -514,15 +471,36 @@ bool supports(const AttentionDesc& desc, int compute_capability) {
          (desc.head_dim == 64 || desc.head_dim == 128);
 }
 
+// What spans with plans work in lies behind.
+size_t dense_bytes(const AttentionDesc& desc, int max_spans, int64_t max_rows) {
+  const size_t bytes =
+      work_bytes(shape_of(desc.q_heads, desc.kv_heads, desc.head_dim), max_spans, max_rows);
+  return (bytes + 255) / 256 * 256;
+}
+
 size_t workspace_bytes(const AttentionDesc& desc, const cuda::Context&, int max_spans,
-                       int64_t max_rows) {
-  return work_bytes(shape_of(desc.q_heads, desc.kv_heads, desc.head_dim), max_spans, max_rows);
+                       int64_t max_rows, bool has_plans) {
+  return dense_bytes(desc, max_spans, max_rows) +
+         (has_plans ? plans::workspace_bytes(desc, max_spans, max_rows) : 0);
+}
+
+std::byte* plan_workspace(const CudaAttentionArgs& args) {
+  const AttentionDesc desc{.dtype = args.pages.dtype,
+                           .q_heads = args.q_heads,
+                           .kv_heads = args.pages.kv_heads,
+                           .head_dim = args.pages.head_dim};
+  return args.workspace + dense_bytes(desc, args.span_count, args.max_rows);
 }
 
 void build(const cuda::Context& context, const CudaAttentionArgs& args) {
   launch(context, list_row_tiles, static_cast<unsigned>(args.span_count), kListThreads, 0,
-         args.spans, args.span_count, shape_of(args).rows_per_tile, window_of(args),
-         work_at(args.workspace));
+         args.spans, args.span_count, args.plan_count > 0, shape_of(args).rows_per_tile,
+         window_of(args), work_at(args.workspace));
+  if (args.plan_count > 0) plans::build_tiles(context, args, plan_workspace(args));
+}
+
+void build_plans(const cuda::Context& context, const CudaAttentionArgs& args) {
+  plans::build_items(context, args, plan_workspace(args));
 }
 
 template <class C>
@@ -567,6 +545,7 @@ void run(const cuda::Context& context, const CudaAttentionArgs& args) {
         run_config<Config<T, 64>>(context, args, shape);
     }
   });
+  if (args.plan_count > 0) plans::run(context, args, plan_workspace(args));
 }
 
 uint64_t pairs(const AttentionDesc& desc, int64_t query_offset, int64_t rows, int64_t window) {
@@ -589,6 +568,7 @@ extern const PrefillImplementation kPrefillAttentionSm90 = {
     .supports = sm90::prefill::supports,
     .workspace_bytes = sm90::prefill::workspace_bytes,
     .build = sm90::prefill::build,
+    .build_plans = sm90::prefill::build_plans,
     .run = sm90::prefill::run,
     .pairs = sm90::prefill::pairs};
 

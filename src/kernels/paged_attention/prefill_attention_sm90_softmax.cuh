@@ -104,4 +104,28 @@ __device__ __forceinline__ void transpose_among_four(uint32_t (&words)[4], int l
     }
 }
 
+// One of a thread's two rows (`half`), divided by its sum, to `out`; together with the neighbours
+// that hold the rest of it. `lse` may be null.
+template <class T, int kCount>
+__device__ __forceinline__ void write_row(const float (&sums)[kCount], const SoftmaxRows& rows,
+                                          int half, int lane, bool valid, T* out, float* lse) {
+  constexpr float kLn2 = 0.693147180559945f;
+  const float sum = rows.sum[half], factor = sum > 0 ? reciprocal(sum) : 0.0f;
+#pragma unroll
+  for (int block = 0; block < kCount / 16; ++block) {
+    uint32_t words[4];
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const int first = (block * 4 + i) * 4 + half * 2;
+      words[i] = pack_pair<T>(sums[first] * factor, sums[first + 1] * factor);
+    }
+    transpose_among_four(words, lane);
+    if (valid)
+      *reinterpret_cast<uint4*>(out + (block * 4 + lane % 4) * 8) =
+          make_uint4(words[0], words[1], words[2], words[3]);
+  }
+  if (valid && lse && lane % 4 == 0)
+    *lse = sum > 0 ? rows.maximum[half] * kLn2 + logf(sum) : -INFINITY;
+}
+
 }  // namespace kvasir::kernels::sm90::prefill

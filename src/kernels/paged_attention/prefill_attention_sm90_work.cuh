@@ -76,11 +76,16 @@ __device__ __forceinline__ int tiles_up_to(int last, const CudaAttentionSpan& sp
   return keys <= span.query_offset ? tiles : max(tiles - shorter, 0);
 }
 
-// One block a span: puts its row tiles into the list.
+// One block a span: puts its row tiles into the list, unless it has a plan.
 inline constexpr int kListThreads = 256;
 __global__ void __launch_bounds__(kListThreads)
-    list_row_tiles(const CudaAttentionSpan* spans, int span_count, int rows_per_tile, int window,
-                   Work work) {
+    list_row_tiles(const CudaAttentionSpan* spans, int span_count, bool has_plans,
+                   int rows_per_tile, int window, Work work) {
+  const auto span_at = [&](int i) {
+    CudaAttentionSpan span = spans[i];
+    if (has_plans && span.plan >= 0) span.rows = 0;
+    return span;
+  };
   __shared__ int class_end[kClasses];     // over all spans
   __shared__ int tiles_before[kClasses];  // of the class or an earlier one, of the spans before
   const int thread = static_cast<int>(threadIdx.x), mine = static_cast<int>(blockIdx.x);
@@ -90,13 +95,13 @@ __global__ void __launch_bounds__(kListThreads)
   let_next_begin();
   for (int i = thread; i < span_count * kClasses; i += kListThreads) {
     const int span = i / kClasses, each = i % kClasses;
-    const int tiles = tiles_up_to(each, spans[span], rows_per_tile, window);
+    const int tiles = tiles_up_to(each, span_at(span), rows_per_tile, window);
     if (tiles == 0) continue;
     atomicAdd(&class_end[each], tiles);
     if (span < mine) atomicAdd(&tiles_before[each], tiles);
   }
   __syncthreads();
-  const CudaAttentionSpan span = spans[mine];
+  const CudaAttentionSpan span = span_at(mine);
   const int tiles = (span.rows + rows_per_tile - 1) / rows_per_tile;
   for (int i = thread; i < tiles; i += kListThreads) {
     int each = 0, earlier = 0;  // its class, and the tiles of this span in earlier ones

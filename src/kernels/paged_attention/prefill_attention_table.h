@@ -10,8 +10,9 @@ struct PrefillImplementation {
   int priority = 0;  // the highest supported one wins
   bool (*supports)(const AttentionDesc& desc, int compute_capability) = nullptr;
   size_t (*workspace_bytes)(const AttentionDesc& desc, const cuda::Context& context, int max_spans,
-                            int64_t max_rows) = nullptr;
+                            int64_t max_rows, bool has_plans) = nullptr;
   void (*build)(const cuda::Context& context, const CudaAttentionArgs& args) = nullptr;
+  void (*build_plans)(const cuda::Context& context, const CudaAttentionArgs& args) = nullptr;
   void (*run)(const cuda::Context& context, const CudaAttentionArgs& args) = nullptr;
   uint64_t (*pairs)(const AttentionDesc& desc, int64_t query_offset, int64_t rows,
                     int64_t window) = nullptr;

@@ -21,15 +21,16 @@ namespace kvasir::kernels::sm90 {
 using Descriptor = uint64_t;
 
 inline constexpr uint64_t kSwizzle128 = uint64_t{1} << 62;
-inline constexpr uint64_t kEightRows = uint64_t{1024 / 16} << 32;
 
-// The reduced dimension runs along the rows of 128 bytes.
-__device__ __forceinline__ Descriptor along_rows(const void* tile) {
-  return kSwizzle128 | kEightRows | uint64_t{1} << 16 | (shared_address(tile) & 0x3ffff) >> 4;
+// The reduced dimension runs along the rows of 128 bytes; the next 8 rows lie `step_bytes` further.
+__device__ __forceinline__ Descriptor along_rows(const void* tile, uint32_t step_bytes = 1024) {
+  return kSwizzle128 | uint64_t{step_bytes >> 4} << 32 | uint64_t{1} << 16 |
+         (shared_address(tile) & 0x3ffff) >> 4;
 }
 // The reduced dimension runs across the rows; the next 64 columns lie `panel_bytes` further.
-__device__ __forceinline__ Descriptor across_rows(const void* tile, uint32_t panel_bytes) {
-  return kSwizzle128 | kEightRows | uint64_t{panel_bytes >> 4} << 16 |
+__device__ __forceinline__ Descriptor across_rows(const void* tile, uint32_t panel_bytes,
+                                                  uint32_t step_bytes = 1024) {
+  return kSwizzle128 | uint64_t{step_bytes >> 4} << 32 | uint64_t{panel_bytes >> 4} << 16 |
          (shared_address(tile) & 0x3ffff) >> 4;
 }
 
@@ -72,7 +73,17 @@ __device__ __forceinline__ void pin(uint32_t (&values)[kCount]) {
       "+f"(d[i + 6]), "+f"(d[i + 7])
 #define KVASIR_32(d, i) KVASIR_8(d, i), KVASIR_8(d, i + 8), KVASIR_8(d, i + 16), KVASIR_8(d, i + 24)
 
-// sums (+)= A B', both along rows in shared memory; 128 columns.
+// sums (+)= A B', both along rows in shared memory; 64 and 128 columns.
+#define KVASIR_PRODUCT_64(type)                                                           \
+  asm volatile(                                                                           \
+      "{\n"                                                                               \
+      ".reg .pred add;\n"                                                                 \
+      "setp.ne.b32 add, %34, 0;\n"                                                        \
+      "wgmma.mma_async.sync.aligned.m64n64k16.f32." type "." type " " KVASIR_REGISTERS_32 \
+      ", %32, %33, add, 1, 1, 0, 0;\n"                                                    \
+      "}\n"                                                                               \
+      : KVASIR_32(sums, 0)                                                                \
+      : "l"(a), "l"(b), "n"(kAdd ? 1 : 0))
 #define KVASIR_PRODUCT_128(type)                                                           \
   asm volatile(                                                                            \
       "{\n"                                                                                \
@@ -90,6 +101,14 @@ __device__ __forceinline__ void multiply_rows(float (&sums)[64], Descriptor a, D
   else
     KVASIR_PRODUCT_128("f16");
 }
+template <class T, bool kAdd>
+__device__ __forceinline__ void multiply_rows(float (&sums)[32], Descriptor a, Descriptor b) {
+  if constexpr (std::is_same_v<T, bfloat16>)
+    KVASIR_PRODUCT_64("bf16");
+  else
+    KVASIR_PRODUCT_64("f16");
+}
+#undef KVASIR_PRODUCT_64
 #undef KVASIR_PRODUCT_128
 
 // sums += A B, A in registers (4 from `a`), B across rows; 64 and 128 columns.

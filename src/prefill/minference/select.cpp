@@ -10,20 +10,19 @@ namespace kvasir::prefill::minference {
 namespace {
 
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
-constexpr int64_t kFewestColumns = 30, kFewestOffsets = 50;
 
 int64_t clamp_budget(int64_t budget, double ratio, int64_t fewest, int64_t length) {
   const double scaled = std::trunc(static_cast<double>(budget) * ratio);
   // Beyond `length` the size does not matter, and a double may not fit an integer.
   const auto wanted = static_cast<int64_t>(std::clamp(scaled, 0.0, static_cast<double>(length)));
-  return std::min(length, std::max(wanted, fewest));
+  return kernels::clamp_budget(wanted, fewest, length);
 }
 
 }  // namespace
 
 Budgets clamp_budgets(int64_t columns, int64_t offsets, double ratio, int64_t length) {
-  return {.columns = clamp_budget(columns, ratio, kFewestColumns, length),
-          .offsets = clamp_budget(offsets, ratio, kFewestOffsets, length)};
+  return {.columns = clamp_budget(columns, ratio, kernels::kFewestColumns, length),
+          .offsets = clamp_budget(offsets, ratio, kernels::kFewestOffsets, length)};
 }
 
 void select_vertical_slash(std::span<float> column_sums, std::span<float> offset_sums,

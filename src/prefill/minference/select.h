@@ -6,10 +6,11 @@
 #include <span>
 #include <vector>
 
+#include "kernels/vertical_slash/head_budget.h"
+
 namespace kvasir::prefill::minference {
 
-inline constexpr int64_t kForcedColumns = 30;   // the first keys of the prompt
-inline constexpr int64_t kForcedOffsets = 100;  // the nearest keys of each query
+using kernels::kForcedColumns, kernels::kForcedOffsets;
 
 // How many columns and how many diagonals are kept, the forced ones included.
 struct Budgets {

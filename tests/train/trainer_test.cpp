@@ -1,0 +1,266 @@
+// Runs: a tiny model learns; a run that was stopped, or killed, goes on bit for bit; checkpoints
+// are whole; divergence stops.
+
+#include "train/trainer.h"
+
+#include <ATen/TensorOperators.h>
+#include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <cmath>
+#include <thread>
+
+#include "formats/safetensors.h"
+#include "train/models.h"
+#include "train/train_log.h"
+
+namespace kvasir::train {
+namespace {
+
+namespace fs = std::filesystem;
+
+class Training : public ::testing::Test {
+ protected:
+  void SetUp() override { testing::write_tiny_model(folder_ / "model"); }
+
+  TrainOptions options(const std::string& out, int64_t steps) const {
+    TrainOptions options;
+    options.model = folder_ / "model";
+    options.out = folder_ / out;
+    options.seed = 3;
+    options.schedule = {.kind = ScheduleKind::kCosine, .total_steps = steps, .warmup_steps = 4};
+    options.optimizer.learning_rate = 1e-2;
+    options.log_every = 2;
+    options.checkpoint_every = 5;
+    return options;
+  }
+
+  testing::TemporaryFolder folder_;
+};
+
+using FullTraining = Training;
+
+constexpr int64_t kKilledSteps = 200;
+
+// Every file of a checkpoint, by its relative path.
+std::map<std::string, std::string> contents(const fs::path& checkpoint) {
+  std::map<std::string, std::string> files;
+  for (const fs::directory_entry& entry : fs::recursive_directory_iterator(checkpoint))
+    if (entry.is_regular_file())
+      files[fs::relative(entry.path(), checkpoint)] = read_file(entry.path()).value();
+  return files;
+}
+
+TEST_F(Training, ATinyModelOverfitsOneBatch) {
+  for (const OptimizerKind kind : {OptimizerKind::kAdamW, OptimizerKind::kMuon}) {
+    SCOPED_TRACE(kind == OptimizerKind::kAdamW ? "AdamW" : "Muon");
+    TrainOptions run = options(kind == OptimizerKind::kAdamW ? "adamw" : "muon", 200);
+    run.optimizer.kind = kind;
+    run.optimizer.weight_decay = 0;
+    run.checkpoint_every = 1000;
+    testing::RandomBatches data(/*repeats=*/true);
+    EXPECT_LT(train(run, data, nullptr).loss, 0.02);  // from log(61) = 4.1
+  }
+}
+
+TEST_F(Training, AStoppedRunGoesOnBitForBit) {
+  for (const OptimizerKind kind : {OptimizerKind::kAdamW, OptimizerKind::kMuon}) {
+    const std::string name = kind == OptimizerKind::kAdamW ? "adamw" : "muon";
+    SCOPED_TRACE(name);
+    TrainOptions whole = options(name + "-whole", 20);
+    whole.optimizer.kind = kind;
+    testing::RandomBatches data;
+    const TrainResult expected = train(whole, data, nullptr);
+
+    TrainOptions part = options(name + "-part", 20);
+    part.optimizer.kind = kind;
+    int steps = 0;
+    part.stop = [&steps] { return ++steps == 7; };
+    testing::RandomBatches first_data;
+    EXPECT_EQ(train(part, first_data, nullptr).steps, 7);
+    part.stop = nullptr;
+    part.start = StartFrom::kCheckpoint;
+    testing::RandomBatches second_data;
+    const TrainResult found = train(part, second_data, nullptr);
+    EXPECT_EQ(found.steps, 20);
+    EXPECT_EQ(contents(found.checkpoint), contents(expected.checkpoint));
+  }
+}
+
+// A process of its own that runs `options`: this program again, as libtorch's threads do not
+// survive a fork.
+pid_t start_child(const TrainOptions& options) {
+  const std::string out = options.out, model = options.model;
+  const std::string resumes = options.start == StartFrom::kCheckpoint ? "1" : "0";
+  const pid_t child = ::fork();
+  if (child != 0) return child;
+  ::setenv("KVASIR_TEST_OUT", out.c_str(), 1);
+  ::setenv("KVASIR_TEST_MODEL", model.c_str(), 1);
+  ::setenv("KVASIR_TEST_RESUMES", resumes.c_str(), 1);
+  ::execl("/proc/self/exe", "train_tests", "--gtest_filter=FullTraining.DISABLED_Child",
+          "--gtest_also_run_disabled_tests", "--gtest_brief=1", nullptr);
+  std::_Exit(127);
+}
+
+TEST_F(FullTraining, DISABLED_Child) {
+  TrainOptions part = options("", kKilledSteps);
+  part.out = std::getenv("KVASIR_TEST_OUT");
+  part.model = std::getenv("KVASIR_TEST_MODEL");
+  part.start = std::getenv("KVASIR_TEST_RESUMES") == std::string("1") ? StartFrom::kCheckpoint
+                                                                      : StartFrom::kScratch;
+  testing::RandomBatches data;
+  train(part, data, nullptr);
+}
+
+TEST_F(FullTraining, AKilledRunGoesOnBitForBit) {
+  testing::RandomBatches data;
+  const TrainResult expected = train(options("whole", kKilledSteps), data, nullptr);
+  TrainOptions part = options("killed", kKilledSteps);  // checkpoints often: kills hit a write
+  const uint64_t seed = std::random_device{}();
+  SCOPED_TRACE(seed);
+  std::mt19937_64 random(seed);
+  int kills = 0;
+  for (;; ++kills) {
+    ASSERT_LT(kills, 50);
+    part.start = latest_checkpoint(part.out) ? StartFrom::kCheckpoint : StartFrom::kScratch;
+    const pid_t child = start_child(part);
+    std::this_thread::sleep_for(std::chrono::milliseconds(200 + random() % 400));
+    if (kills < 5) ::kill(child, SIGKILL);
+    int status = 0;
+    ::waitpid(child, &status, 0);
+    if (WIFEXITED(status)) {
+      ASSERT_EQ(WEXITSTATUS(status), 0);
+      break;
+    }
+  }
+  RecordProperty("kills", kills);
+  EXPECT_EQ(contents(*latest_checkpoint(part.out)), contents(expected.checkpoint));
+  // The log as if nothing had happened, but for times.
+  const auto losses = [](const fs::path& folder) {
+    std::vector<std::string> found;
+    std::istringstream lines(read_file(folder / "log.jsonl").value());
+    for (std::string line; std::getline(lines, line);)
+      found.push_back(line.substr(0, line.find(",\"tokens_per_second\"")));
+    return found;
+  };
+  EXPECT_EQ(losses(part.out), losses(folder_ / "whole"));
+}
+
+TEST_F(Training, CheckpointsAreModelFoldersAndOldOnesGo) {
+  TrainOptions run = options("run", 20);
+  run.keep = 2;
+  testing::RandomBatches data;
+  const TrainResult result = train(run, data, nullptr);
+  std::vector<std::string> names;
+  for (const fs::directory_entry& entry : fs::directory_iterator(run.out))
+    names.push_back(entry.path().filename());
+  std::sort(names.begin(), names.end());
+  EXPECT_EQ(names, (std::vector<std::string>{"checkpoint-000000015", "checkpoint-000000020",
+                                             "log.jsonl", "loss.svg"}));
+  EXPECT_EQ(formats::load_model_config(result.checkpoint).value().hidden_size, 32);
+  EXPECT_TRUE(fs::exists(result.checkpoint / "tokenizer_config.json"));
+  const auto weights = formats::WeightFiles::open(result.checkpoint).value();
+  const auto masters =
+      formats::SafetensorsFile::open(result.checkpoint / "training/masters.safetensors").value();
+  ASSERT_EQ(weights.names().size(), masters.tensors().size());
+  for (const formats::TensorView& master : masters.tensors()) {
+    const formats::TensorView weight = weights.get(master.name, master.shape).value();
+    ASSERT_EQ(weight.dtype, DType::kBF16);
+    for (int64_t i = 0; i < master.elements(); ++i) {
+      float wide;
+      uint16_t narrow;
+      std::memcpy(&wide, master.data.data() + 4 * i, 4);
+      std::memcpy(&narrow, weight.data.data() + 2 * i, 2);
+      ASSERT_EQ(narrow, f32_to_bf16(wide)) << master.name;
+    }
+  }
+}
+
+TEST_F(Training, WeightsAloneAreAStartAndTheRateWarmsUp) {
+  TrainOptions first = options("first", 60);
+  testing::RandomBatches data(/*repeats=*/true);
+  const TrainResult before = train(first, data, nullptr);
+  TrainOptions second = options("second", 10);
+  second.model = before.checkpoint;
+  second.start = StartFrom::kWeights;
+  second.log_every = 1;
+  std::vector<std::string> lines;
+  second.say = [&lines](const std::string& line) { lines.push_back(line); };
+  testing::RandomBatches more(/*repeats=*/true);
+  train(second, more, nullptr);
+  ASSERT_GT(lines.size(), 5u);
+  EXPECT_NE(lines[1].find("rate 2.50e-03"), std::string::npos) << lines[1];  // of 1e-2, a quarter
+  const double loss = std::stod(lines[1].substr(lines[1].find("loss ") + 5));
+  EXPECT_NEAR(loss, before.loss, 0.1 + 0.2 * before.loss);
+}
+
+TEST_F(Training, RefusesToOverwriteARun) {
+  testing::RandomBatches data;
+  train(options("run", 5), data, nullptr);
+  EXPECT_THROW(train(options("run", 5), data, nullptr), Error);
+  TrainOptions resumed = options("nothing", 5);
+  resumed.start = StartFrom::kCheckpoint;
+  EXPECT_THROW(train(resumed, data, nullptr), Error);
+}
+
+TEST_F(Training, DivergenceStopsWithTheStep) {
+  TrainOptions run = options("run", 200);
+  run.optimizer.learning_rate = 30;
+  run.step.clip_norm = 0;
+  run.schedule.warmup_steps = 0;
+  testing::RandomBatches data;
+  try {
+    train(run, data, nullptr);
+    FAIL() << "a learning rate of 30 did no harm";
+  } catch (const Error& error) {
+    EXPECT_NE(std::string(error.what()).find("diverged at step"), std::string::npos)
+        << error.what();
+  }
+}
+
+TEST_F(Training, ACheckpointOfAnotherModelIsRefused) {
+  testing::RandomBatches data;
+  const TrainResult result = train(options("run", 5), data, nullptr);
+  formats::ModelConfig other = testing::tiny_config();
+  other.intermediate_size = 64;
+  Parameters parameters(other, at::kCPU, at::kFloat);
+  Optimizer optimizer(parameters, {});
+  try {
+    read_checkpoint(result.checkpoint, parameters, optimizer);
+    FAIL();
+  } catch (const Error& error) {
+    EXPECT_NE(std::string(error.what()).find("gate_proj"), std::string::npos) << error.what();
+  }
+}
+
+TEST(LearningRate, SchedulesByClosedForms) {
+  Schedule schedule{.kind = ScheduleKind::kCosine, .total_steps = 100, .warmup_steps = 10};
+  EXPECT_DOUBLE_EQ(learning_rate_fraction(schedule, 0), 0.1);
+  EXPECT_DOUBLE_EQ(learning_rate_fraction(schedule, 9), 1);
+  EXPECT_DOUBLE_EQ(learning_rate_fraction(schedule, 10), 1);
+  EXPECT_NEAR(learning_rate_fraction(schedule, 55), 0.55, 1e-12);
+  EXPECT_NEAR(learning_rate_fraction(schedule, 99), 0.1, 1e-3);
+  schedule = {.kind = ScheduleKind::kWsd,
+              .total_steps = 100,
+              .warmup_steps = 10,
+              .decay_steps = 20,
+              .final_fraction = 0};
+  EXPECT_DOUBLE_EQ(learning_rate_fraction(schedule, 80), 1);
+  EXPECT_DOUBLE_EQ(learning_rate_fraction(schedule, 90), 0.5);
+  schedule = {
+      .kind = ScheduleKind::kConstant, .total_steps = 100, .warmup_steps = 4, .first_step = 50};
+  EXPECT_DOUBLE_EQ(learning_rate_fraction(schedule, 51), 0.5);
+  EXPECT_DOUBLE_EQ(learning_rate_fraction(schedule, 99), 1);
+}
+
+TEST(LossCurve, IsAnImageOfItsPoints) {
+  const std::string svg = loss_svg({{1, 4.0}, {2, NAN}, {3, 2.0}});
+  EXPECT_NE(svg.find("<svg"), std::string::npos);
+  EXPECT_EQ(svg.find("nan"), std::string::npos);
+  EXPECT_NE(loss_svg({}).find("</svg>"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace kvasir::train
