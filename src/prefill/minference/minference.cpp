@@ -80,9 +80,11 @@ class Group {
     context_.pool.parallel(heads, [&](int64_t i, int) {
       const HeadPattern wanted = pattern(estimated_[static_cast<size_t>(i)]);
       const auto row = static_cast<size_t>(i * length), size = static_cast<size_t>(length);
-      select_vertical_slash(column_sums.subspan(row, size), offset_sums.subspan(row, size),
-                            clamp_budgets(wanted.first, wanted.second, options_.ratio, length),
-                            selections_[static_cast<size_t>(i)]);
+      const auto columns = column_sums.subspan(row, size), offsets = offset_sums.subspan(row, size);
+      const Budgets budgets =
+          options_.mass > 0 ? adaptive_budgets(columns, offsets, options_.mass)
+                            : clamp_budgets(wanted.first, wanted.second, options_.ratio, length);
+      select_vertical_slash(columns, offsets, budgets, selections_[static_cast<size_t>(i)]);
     });
     // Each query meets each key twice.
     report.scored_pairs += static_cast<uint64_t>(

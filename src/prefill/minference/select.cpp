@@ -4,6 +4,7 @@
 #include <cmath>
 #include <limits>
 
+#include "kernels/vertical_slash/adaptive_budget.h"
 #include "prefill/select.h"
 
 namespace kvasir::prefill::minference {
@@ -23,6 +24,13 @@ int64_t clamp_budget(int64_t budget, double ratio, int64_t fewest, int64_t lengt
 Budgets clamp_budgets(int64_t columns, int64_t offsets, double ratio, int64_t length) {
   return {.columns = clamp_budget(columns, ratio, kernels::kFewestColumns, length),
           .offsets = clamp_budget(offsets, ratio, kernels::kFewestOffsets, length)};
+}
+
+Budgets adaptive_budgets(std::span<const float> column_sums, std::span<const float> offset_sums,
+                         double share) {
+  const auto wanted = static_cast<float>(share);
+  return {.columns = kernels::adaptive_budget(column_sums, kForcedColumns, wanted),
+          .offsets = kernels::adaptive_budget(offset_sums, kForcedOffsets, wanted)};
 }
 
 void select_vertical_slash(std::span<float> column_sums, std::span<float> offset_sums,

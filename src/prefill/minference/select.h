@@ -22,6 +22,12 @@ struct Budgets {
 // offsets and at most `length` of each.
 Budgets clamp_budgets(int64_t columns, int64_t offsets, double ratio, int64_t length);
 
+// The fewest columns and the fewest offsets, the forced ones among them, that hold `share` of all
+// sums (kernels/vertical_slash/adaptive_budget.h, whose counts GPUs find too): budgets that follow
+// the prompt.
+Budgets adaptive_budgets(std::span<const float> column_sums, std::span<const float> offset_sums,
+                         double share);
+
 // Columns and offsets (distances between query and key), both ascending.
 struct Selection {
   std::vector<int32_t> columns;
