@@ -415,6 +415,7 @@ std::vector<std::string> option_choices(const CLI::Option& option) {
 std::unique_ptr<CLI::App> build_app(Options& options) {
   auto app = std::make_unique<CLI::App>("long-context engine: read once, ask often", "kvasir");
   app->allow_extras();
+  app->require_subcommand(0, 1);  // behind one command, another's name is a word: `train run`
   app->set_help_flag("-h,--help", "show this help");
   app->add_flag_callback("--version", [] {}, "show the version");
   add_run(add_command(*app, "run", "read documents, answer questions"), options);

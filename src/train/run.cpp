@@ -4,12 +4,16 @@
 #include <ATen/Parallel.h>
 
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "base/cpu_info.h"
 #include "base/file.h"
 #include "base/thread_pool.h"
 #include "data/prepare.h"
+#include "data/task_samples.h"
 #include "kvasir/error.h"
+#include "tasks/haystack.h"
+#include "tasks/text_tasks.h"
 #include "text/tokenizer.h"
 #include "train/flops.h"
 #include "train/gpu.h"
@@ -19,17 +23,6 @@ namespace kvasir::train {
 namespace {
 
 namespace fs = std::filesystem;
-
-// Tasks come from whoever registers them; a recipe that names others is refused when it is met.
-class NoSamples final : public data::SampleSource {
- public:
-  data::Sample make(const data::SampleRequest& request) const override {
-    throw Error(
-        ErrorCode::kUnsupported,
-        "expected a mixture of books alone, found the task \"" + std::string(request.task) + "\"",
-        "recipe");
-  }
-};
 
 std::string config_json(const data::Recipe& recipe, const text::Tokenizer& tokenizer) {
   const data::ModelRecipe& model = recipe.model;
@@ -103,7 +96,7 @@ OptimizerOptions optimizer_of(const data::OptimizerRecipe& from) {
 }  // namespace
 
 fs::path run_recipe(const RunOptions& run) {
-  const data::Recipe recipe = data::load_recipe(run.recipe, std::nullopt).value();
+  const data::Recipe recipe = data::load_recipe(run.recipe, data::task_names()).value();
   const int threads = run.threads > 0 ? run.threads : usable_cpus();
   ThreadPool pool(threads);
   at::set_num_threads(threads);
@@ -111,14 +104,18 @@ fs::path run_recipe(const RunOptions& run) {
       data::prepare(recipe, {.corpus = run.corpus, .output = run.output}, pool).value();
   const text::Tokenizer tokenizer =
       text::Tokenizer::load(prepared.tokenizer / "tokenizer.json").value();
-  const auto begin = tokenizer.token_to_id("<|begin|>");
-  if (!begin)
-    throw Error(ErrorCode::kUnsupported, "expected a tokenizer with <|begin|>, found none",
-                prepared.tokenizer.string());
-
-  const NoSamples samples;
+  const data::ChatEncoder encoder = data::ChatEncoder::make(tokenizer).value();
+  // Sentences for tasks that are set in books.
+  const auto haystack = [](const std::vector<fs::path>& texts) {
+    return texts.empty() ? std::optional<tasks::Haystack>()
+                         : std::optional(tasks::Haystack::load(texts).value());
+  };
+  const std::optional<tasks::Haystack> training = haystack(prepared.training_texts);
+  const std::optional<tasks::Haystack> held_out = haystack(prepared.held_out_texts);
+  const data::TaskSamples samples(tasks::make_text_task, encoder, recipe.data,
+                                  training ? &*training : nullptr, held_out ? &*held_out : nullptr);
   const data::BatchSource source =
-      data::BatchSource::make(recipe, prepared.corpus, samples, *begin).value();
+      data::BatchSource::make(recipe, prepared.corpus, samples, encoder.begin()).value();
   const data::Share share{
       .rank = run.rank, .processes = run.processes, .pass_tokens = recipe.precision.pass_tokens};
   RecipeBatches batches(source, share, {.threads = std::max(1, threads / 2), .ahead = 4});
