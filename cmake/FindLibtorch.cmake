@@ -5,7 +5,8 @@
 #   1. LIBTORCH_DIR        (-DLIBTORCH_DIR=..., the folder that holds include/ and lib/)
 #   2. <source>/.venv      (where ./dev setup puts it)
 #   3. the torch package of python3
-# Sets Libtorch_FOUND, Libtorch_VERSION, Libtorch_DIRECTORY; defines Libtorch::Libtorch.
+# Sets Libtorch_FOUND, Libtorch_VERSION, Libtorch_DIRECTORY; defines Libtorch::Libtorch and, where the
+# package has them, Libtorch::Cuda (libtorch_cuda, libc10_cuda) and Libtorch::Nccl (NCCL's header).
 
 set(LIBTORCH_DIR "" CACHE PATH "Folder of a libtorch: holds include/ and lib/")
 
@@ -64,4 +65,21 @@ if(Libtorch_FOUND AND NOT TARGET Libtorch::Libtorch)
     INTERFACE_LINK_LIBRARIES "${Libtorch_DIRECTORY}/lib/libtorch_cpu.so;${Libtorch_DIRECTORY}/lib/libc10.so"
     # The CUDA wheel's libtorch_cpu names CUDA libraries that its own run path finds at run time.
     INTERFACE_LINK_OPTIONS "-Wl,--allow-shlib-undefined;-Wl,-rpath,${Libtorch_DIRECTORY}/lib")
+endif()
+
+if(Libtorch_FOUND AND NOT TARGET Libtorch::Cuda
+   AND EXISTS ${Libtorch_DIRECTORY}/lib/libtorch_cuda.so)
+  add_library(Libtorch::Cuda INTERFACE IMPORTED)
+  set_target_properties(Libtorch::Cuda PROPERTIES
+    # Its registrations make the device known: nothing need refer to it.
+    INTERFACE_LINK_LIBRARIES "Libtorch::Libtorch;-Wl,--push-state,--no-as-needed;${Libtorch_DIRECTORY}/lib/libtorch_cuda.so;${Libtorch_DIRECTORY}/lib/libc10_cuda.so;-Wl,--pop-state")
+  find_path(Libtorch_NCCL_INCLUDE nccl.h NO_DEFAULT_PATH
+    PATHS ${Libtorch_DIRECTORY}/../nvidia/nccl/include ${Libtorch_DIRECTORY}/include /usr/include)
+  mark_as_advanced(Libtorch_NCCL_INCLUDE)
+  if(Libtorch_NCCL_INCLUDE)
+    add_library(Libtorch::Nccl INTERFACE IMPORTED)
+    set_target_properties(Libtorch::Nccl PROPERTIES
+      INTERFACE_LINK_LIBRARIES Libtorch::Cuda
+      INTERFACE_COMPILE_OPTIONS "-idirafter${Libtorch_NCCL_INCLUDE}")
+  endif()
 endif()

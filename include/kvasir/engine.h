@@ -30,8 +30,8 @@ struct EngineOptions {
   // Tokens of KV to plan for; 0 = the model's maximum on the CPU, all that gpu_memory holds on a
   // GPU.
   int64_t context = 0;
-  // Prefill tokens of one sequence in one step; 0 = 8192 on a GPU and where `prefill` plans from
-  // queries (each chunk costs an estimate), else 1024.
+  // Prefill tokens of one sequence in one step; 0 = 1024 on the CPU, 8192 on a GPU, and 8192 and
+  // 32,768 where `prefill` plans from queries (each chunk costs an estimate).
   int64_t chunk = 0;
   MethodChoice prefill{"dense", {}};  // what requests will ask for; checked before anything loads
   double gpu_memory = 0.9;     // share of the GPU's memory to plan with, more than 0, at most 1

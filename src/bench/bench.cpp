@@ -5,15 +5,16 @@
 #include <algorithm>
 #include <cmath>
 #include <ostream>
-#include <random>
 
 #include "base/file.h"
+#include "bench/attention_case.h"
+#include "bench/attention_plans.h"
 #include "bench/gpu_bench.h"
 #include "bench/harness.h"
 #include "bench/model_bench.h"
+#include "bench/train_bench.h"
 #include "bench/yardsticks.h"
 #include "engine/load_model.h"
-#include "kernels/paged_attention/paged_attention.h"
 #include "text/tokenizer.h"
 
 namespace kvasir::bench {
@@ -22,67 +23,6 @@ namespace {
 std::string model_label(const BenchOptions& options) {
   return options.shape.empty() ? options.model.filename().string() : options.shape + " (random)";
 }
-
-// Pages of random bf16 keys and values for one sequence and queries for its last rows.
-class AttentionCase {
- public:
-  AttentionCase(ThreadPool& pool, int q_heads, int kv_heads, int head_dim, int64_t length,
-                int64_t rows)
-      : pool_(pool), q_heads_(q_heads), length_(length), rows_(rows) {
-    const DType dtype = DType::kBF16;
-    const int64_t pages = (length + kernels::kPageTokens - 1) / kernels::kPageTokens;
-    const int64_t page_bytes = kernels::PagePool::plain_page_bytes(dtype, kv_heads, head_dim);
-    kv_ = Memory(static_cast<size_t>(pages * page_bytes));
-    q_ = Memory(static_cast<size_t>(rows * q_heads * head_dim * 2));
-    out_ = Memory(q_.bytes());
-    fill(kv_, 1);
-    fill(q_, 2);
-    table_.resize(pages);
-    for (int64_t i = 0; i < pages; ++i) table_[i] = static_cast<uint32_t>(i);
-    span_ = {.rows = rows, .query_offset = length - rows, .page_table = table_.data()};
-    const kernels::AttentionDesc desc{
-        .dtype = dtype, .q_heads = q_heads, .kv_heads = kv_heads, .head_dim = head_dim};
-    workspace_ = Memory(kernels::attention_workspace_bytes(desc, rows, 1, length, pool.size()));
-    args_ = {.q = q_.data(),
-             .q_row_stride = int64_t{q_heads} * head_dim,
-             .out = out_.data(),
-             .pages = {.base = kv_.data(),
-                       .page_bytes = page_bytes,
-                       .dtype = dtype,
-                       .kv_heads = kv_heads,
-                       .head_dim = head_dim},
-             .q_heads = q_heads,
-             .scale = 1 / std::sqrt(static_cast<float>(head_dim)),
-             .spans = {&span_, 1},
-             .workspace = workspace_.data()};
-  }
-
-  void run() { kernels::run_attention({.pool = pool_}, args_); }
-  double flops() const {
-    const double rows = static_cast<double>(rows_);
-    const double pairs = rows * static_cast<double>(length_ - rows_) + rows * (rows + 1) / 2;
-    return 4.0 * q_heads_ * args_.pages.head_dim * pairs;
-  }
-  double kv_bytes() const { return static_cast<double>(kv_.bytes()); }
-
- private:
-  static void fill(Memory& memory, uint32_t seed) {
-    std::mt19937 random(seed);
-    std::normal_distribution<float> normal;
-    std::vector<bf16_t> values(4096);
-    for (bf16_t& value : values) value = f32_to_bf16(normal(random));
-    auto* out = reinterpret_cast<bf16_t*>(memory.data());
-    for (size_t i = 0; i < memory.bytes() / 2; ++i) out[i] = values[(i * 31 + i / 4096) % 4096];
-  }
-
-  ThreadPool& pool_;
-  int q_heads_;
-  int64_t length_, rows_;
-  Memory kv_, q_, out_, workspace_;
-  std::vector<uint32_t> table_;
-  kernels::AttentionSpan span_;
-  kernels::AttentionArgs args_;
-};
 
 void attention_prefill(const BenchOptions& options, ThreadPool& pool, Report& report,
                        std::ostream& progress) {
@@ -103,9 +43,40 @@ void attention_prefill(const BenchOptions& options, ThreadPool& pool, Report& re
   }
 }
 
+// The last rows of a sequence, as many as a prefill chunk has, beside dense attention of the same
+// shape: how long they take, and how many pairs a second they score.
+void planned_attention(const BenchOptions& options, ThreadPool& pool, Report& report,
+                       std::ostream& progress) {
+  constexpr int64_t kRows = 1024;
+  for (const auto& [q_heads, kv_heads, head_dim] : {std::tuple{6, 2, 64}, std::tuple{32, 8, 128}})
+    for (const int64_t length : lengths_or(options, {16384, 65536})) {
+      if (length < 2 * kRows) continue;
+      progress << fmt::format("planned attention, {}/{} heads of {}, {} tokens\n", q_heads,
+                              kv_heads, head_dim, length);
+      AttentionCase ours(pool, q_heads, kv_heads, head_dim, length, kRows);
+      for (const double density : {0.03, 0.1})
+        for (const CpuPlanKind kind : kCpuPlanKinds) {
+          const CpuPlan plan(kind, density, q_heads, q_heads / kv_heads, length, kRows);
+          const kernels::AttentionPlan view = plan.view();
+          const auto dense = static_cast<double>(ours.run());
+          const double share = static_cast<double>(ours.run(&view)) / dense;
+          const TimingBeside found =
+              measure_beside(options.repetitions, [&] { ours.run(&view); }, [&] { ours.run(); }, 5);
+          report.lines.push_back(
+              {fmt::format("{} {}% {}/{} d{} {}", name_of(kind), std::lround(100 * density),
+                           q_heads, kv_heads, head_dim, length),
+               found.timing,
+               {{"density", share},
+                {"of dense time", 1 / found.ratio},
+                {"of dense rate", found.ratio * share}}});
+        }
+    }
+}
+
 Report prefill(const BenchOptions& options, ThreadPool& pool, std::ostream& progress) {
   Report report{"prefill, " + model_label(options), {}};
   attention_prefill(options, pool, report, progress);
+  planned_attention(options, pool, report, progress);
   const std::vector<int64_t> lengths =
       lengths_or(options, options.shape.empty() ? std::vector<int64_t>{512, 4096, 16384}
                                                 : std::vector<int64_t>{512, 2048, 4096});
@@ -246,7 +217,9 @@ int run_bench(const BenchOptions& options, std::ostream& out, std::ostream& prog
       options.what == "tokenizer" ? std::nullopt : engine::resolve_device(options.device, note);
   if (!note.empty()) progress << note << "\n";
   Report report;
-  if (gpu)
+  if (options.what == "train")
+    report = train(options, gpu, progress);
+  else if (gpu)
     report = run_gpu_bench(options, *gpu, pool, progress);
   else if (options.what == "prefill")
     report = prefill(options, pool, progress);
@@ -258,7 +231,7 @@ int run_bench(const BenchOptions& options, std::ostream& out, std::ostream& prog
     report = load(options, pool, progress);
   else
     throw Error(ErrorCode::kInvalidArgument,
-                "expected prefill, decode, tokenizer or load, found \"" + options.what + "\"",
+                "expected prefill, decode, train, tokenizer or load, found \"" + options.what + "\"",
                 "kvasir bench");
   const std::string json = to_json(report, threads);
   if (options.json)

@@ -1,5 +1,5 @@
 #pragma once
-// Speed measurements: `kvasir bench prefill | decode | tokenizer | load`.
+// Speed measurements: `kvasir bench prefill | decode | train | tokenizer | load`.
 
 #include <cstdint>
 #include <filesystem>
@@ -10,9 +10,9 @@
 namespace kvasir::bench {
 
 struct BenchOptions {
-  std::string what;             // prefill, decode, tokenizer or load
+  std::string what;             // prefill, decode, train, tokenizer or load
   std::filesystem::path model;  // a model folder
-  std::string shape;  // "" = the model's; "1b", "8b" = that Llama shape with random weights
+  std::string shape;  // "" = the model's; "16m", "1b", "8b" = that Llama shape with random weights
   std::string device = "auto";     // auto | cpu | cuda | cuda:N
   std::vector<int64_t> lengths;    // tokens; empty = the default sweep
   std::filesystem::path document;  // tokenizer: the text

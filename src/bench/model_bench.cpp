@@ -32,8 +32,8 @@ int64_t weight_bytes(const engine::ResolvedModel& model) {
 }  // namespace
 
 formats::ModelConfig named_shape(const std::string& name) {
-  if (name != "1b" && name != "8b")
-    throw Error(ErrorCode::kInvalidArgument, "expected 1b or 8b, found \"" + name + "\"",
+  if (name != "16m" && name != "1b" && name != "8b")
+    throw Error(ErrorCode::kInvalidArgument, "expected 16m, 1b or 8b, found \"" + name + "\"",
                 "--shape");
   formats::ModelConfig config;
   config.architecture = "LlamaForCausalLM";
@@ -51,6 +51,16 @@ formats::ModelConfig named_shape(const std::string& name) {
   config.hidden_act = "silu";
   config.rope.theta = 500000;
   if (name == "1b") return config;
+  if (name == "16m") {
+    config.hidden_size = 384;
+    config.intermediate_size = 1024;
+    config.num_layers = 8;
+    config.num_q_heads = 6;
+    config.num_kv_heads = 2;
+    config.vocab_size = 8192;
+    config.max_positions = 65536;
+    return config;
+  }
   config.hidden_size = 4096;
   config.intermediate_size = 14336;
   config.num_layers = 32;

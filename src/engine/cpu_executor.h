@@ -22,7 +22,7 @@ class CpuExecutor final : public Executor {
   Result<StepResult> run(const Step& step) override;
   std::vector<Result<SampleResult>> sample(std::span<const Draw> draws) override;
   std::span<const float> logits(size_t span) override;
-  // Called for every layer of later steps; null: nobody.
+  // Called for every layer of later steps, which then have no logits; null: nobody.
   void observe(models::AttentionObserver* observer) { ops_.observe(observer); }
 
  private:

@@ -92,7 +92,7 @@ Result<StepResult> CudaExecutor::run(const Step& step) {
   KVASIR_CUDA(cudaSetDevice(device_));  // of the calling thread
   const bool is_decode =
       !step.deterministic && std::ranges::all_of(step.spans, [](const StepSpan& span) {
-        return span.tokens.size() == 1 && span.logits == StepSpan::Logits::kLast;
+        return span.tokens.size() == 1 && span.logits == StepSpan::Logits::kLast && !span.planner;
       });
   const int64_t rows =
       is_decode ? graph_rows(std::ssize(step.spans), decode_inputs_.max_rows()) : 0;
@@ -147,7 +147,7 @@ Result<void> CudaExecutor::run_layers() {
   return Error(ErrorCode::kCancelled, "the step was cancelled");
 }
 
-StepResult CudaExecutor::count_pairs(const Step& step) const {
+StepResult CudaExecutor::count_pairs(const Step& step) {
   const formats::ModelConfig& config = weights_.config;
   const kernels::AttentionDesc desc = models::attention_desc(config, weights_.dtype);
   const auto pairs = [&](int64_t offset, int64_t rows, int64_t window) -> uint64_t {
@@ -161,6 +161,10 @@ StepResult CudaExecutor::count_pairs(const Step& step) const {
   for (const StepSpan& span : step.spans) {
     const int64_t rows = std::ssize(span.tokens), logits = span.logit_rows();
     const int64_t end = span.first_position + rows;
+    if (span.planner) {  // below
+      result.spans.push_back({.causal_pairs = causal_pairs(span, config)});
+      continue;
+    }
     uint64_t scored = 0;
     int64_t window = -1;
     uint64_t of_layer = 0;
@@ -176,6 +180,13 @@ StepResult CudaExecutor::count_pairs(const Step& step) const {
     result.spans.push_back(
         {.scored_pairs = heads * scored, .causal_pairs = causal_pairs(span, config)});
   }
+  if (std::ranges::any_of(step.spans, [](const StepSpan& span) { return span.planner; }))
+    for (const models::PlannedAttention::Count& count : ops_.planned_counts()) {
+      SpanResult& span = result.spans[count.step_span];
+      span.scored_pairs = count.scored_pairs;
+      span.planned_heads = count.planned_heads;
+      span.dense_heads = count.dense_heads;
+    }
   return result;
 }
 

@@ -44,7 +44,7 @@ class CudaExecutor final : public Executor {
   void run_graph(const Step& step);
   void capture(int64_t rows);
   Result<void> run_layers();
-  StepResult count_pairs(const Step& step) const;
+  StepResult count_pairs(const Step& step);
 
   int device_;
   cuda::Context context_;

@@ -25,7 +25,9 @@ constexpr int64_t kFixedBytes = int64_t{64} << 20;
 // On a GPU, once its context is there: cuBLASLt and the graphs of decode steps.
 constexpr int64_t kGpuFixedBytes = int64_t{256} << 20;
 
-constexpr int64_t kCpuChunk = 1024, kCpuPlannedChunk = 8192, kGpuChunk = 8192;
+// Where plans follow from queries, each chunk costs an estimate over all keys before it.
+constexpr int64_t kCpuChunk = 1024, kCpuPlannedChunk = 8192;
+constexpr int64_t kGpuChunk = 8192, kGpuPlannedChunk = 32768;
 
 // What --dtype asks for; none = auto.
 std::optional<DType> parse_dtype(const std::string& name) {
@@ -185,8 +187,9 @@ int64_t default_chunk(const EngineOptions& options, const ResolvedModel& model) 
   check_stages({.prefill = options.prefill}, {.gpu = model.gpu.has_value()}).value();
   const auto planner =
       prefill::make_planner(options.prefill, planner_shape(options, model.config)).value();
-  if (model.gpu) return kGpuChunk;
-  return planner && planner->plans_from_queries() ? kCpuPlannedChunk : kCpuChunk;
+  const bool plans_from_queries = planner && planner->plans_from_queries();
+  if (model.gpu) return plans_from_queries ? kGpuPlannedChunk : kGpuChunk;
+  return plans_from_queries ? kCpuPlannedChunk : kCpuChunk;
 }
 
 }  // namespace

@@ -104,6 +104,12 @@ Result<Submission> Loop::submit(Request request) {
     if (auto checked = check_request(request, loop.limits); !checked) return checked.error();
     auto planner = prefill::make_planner(request.stages.prefill, loop.model);
     if (!planner) return planner.error();
+    if (const auto refusal =
+            planner.value() && loop.limits.gpu ? planner.value()->gpu_refusal() : std::nullopt)
+      return Error(ErrorCode::kUnsupported,
+                   request.stages.prefill.name + " does not run with " + *refusal +
+                       " on a GPU; use --device cpu",
+                   "--prefill");
     const kv::Domain domain = loop.domain(request);
     auto live = std::make_unique<LiveRequest>(std::move(request), domain, loop.limits.vocab_size,
                                               loop.options.make_detokenizer);

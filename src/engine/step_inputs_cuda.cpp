@@ -107,6 +107,8 @@ void StepInputs::write_rows(const Step& step) {
            .cancel = step.cancel};
   first_logit_row_.clear();
   first_entry_.clear();
+  planned_.clear();
+  last_planned_.clear();
   entries_ = 0;
   const auto add = [](kernels::CudaAttentionSpan* host, models::DeviceSpans& spans,
                       const kernels::CudaAttentionSpan& span) {
@@ -135,14 +137,26 @@ void StepInputs::write_rows(const Step& step) {
                                     .first_page = static_cast<int32_t>(entries_)};
     // In deterministic mode a row must not notice how its span was cut: one kernel for all.
     const bool is_decode = rows == 1 && !step.deterministic;
-    add(is_decode ? host_.decode : host_.prefill, is_decode ? step_.decode : step_.prefill, work);
+    const auto plan = [&](std::vector<models::PlannedSpan>& list) {
+      list.push_back({.planner = span.planner,
+                      .prompt_length = span.prompt_length,
+                      .span = work,
+                      .step_span = i});
+    };
+    if (span.planner)
+      plan(planned_);
+    else
+      add(is_decode ? host_.decode : host_.prefill, is_decode ? step_.decode : step_.prefill, work);
     if (logits > 0) {
       work.first_row = static_cast<int32_t>(step_.logit_rows);
       work.query_offset += static_cast<int32_t>(rows - logits);
       work.rows = static_cast<int32_t>(logits);
       const bool last = logits == 1 && !step.deterministic;
-      add(last ? host_.last_decode : host_.last_prefill,
-          last ? step_.last_decode : step_.last_prefill, work);
+      if (span.planner)
+        plan(last_planned_);
+      else
+        add(last ? host_.last_decode : host_.last_prefill,
+            last ? step_.last_decode : step_.last_prefill, work);
     }
     for (int64_t row = rows - logits; row < rows; ++row) {
       host_.logit_row[step_.logit_rows] = static_cast<int32_t>(step_.rows + row);
@@ -151,6 +165,8 @@ void StepInputs::write_rows(const Step& step) {
     step_.rows += rows;
     entries_ += pages_of(span.first_position + rows);
   }
+  step_.planned = planned_;
+  step_.last_planned = last_planned_;
 }
 
 void StepInputs::write_tables(const Step& step, cudaStream_t stream) {

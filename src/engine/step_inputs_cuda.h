@@ -53,6 +53,7 @@ class StepInputs {
   Arrays host_, device_;
   models::DeviceStep step_;
   std::vector<int64_t> first_logit_row_, first_entry_;
+  std::vector<models::PlannedSpan> planned_, last_planned_;
   int64_t entries_ = 0;  // of one layer in this step
 };
 

@@ -23,7 +23,7 @@ class TextPass {
 
   // `text` outlives its chunks.
   void begin(std::span<const TokenId> text);
-  // Logits of the next `count` tokens: [count, vocab].
+  // Logits of the next `count` tokens: [count, vocab], or nothing where the executor computes none.
   std::span<const float> run(int64_t count, bool deterministic);
 
  private:

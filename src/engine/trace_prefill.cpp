@@ -127,6 +127,7 @@ void trace_prefill(const EngineOptions& engine, std::span<const TokenId> tokens,
       {.dtype = model.dtype, .isa = model.isa, .on_progress = engine.on_load_progress});
   kv::KvManager kv(model.geometry, model.blocks, kv::host_page_memory);
   models::ScratchOptions scratch = model.scratch;
+  // Rows without logits have no queries in the last layer; the logits themselves are left out.
   scratch.max_rows = scratch.max_logit_rows = std::min(model.chunk, count);
   CpuExecutor executor(pool, weights, kv.page_pool(), scratch);
   Tracer tracer(options, count);
@@ -134,7 +135,7 @@ void trace_prefill(const EngineOptions& engine, std::span<const TokenId> tokens,
 
   TextPass pass(
       executor, kv, 1,
-      prefill::make_planner(options.prefill, planner_shape(engine, model.config)).value());
+      prefill::make_planner(options.prefill, planner_shape(resolved, model.config)).value());
   pass.begin(tokens);
   for (int64_t done = 0; done < count;) {
     if (options.cancelled && options.cancelled())

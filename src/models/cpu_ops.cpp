@@ -284,7 +284,6 @@ CpuOps::Activation CpuOps::attend(Heads heads, const Layer& layer, bool narrow) 
 
   lay_out_attention(layer, narrow);
   if (stopped()) return {buffers_.mixed, rows, q_size};
-  const double start = seconds();
   if (observer_) observed_lse_.resize(static_cast<size_t>(rows * config.num_q_heads));
   const kernels::AttentionArgs attention{.q = buffers_.queries,
                                          .q_row_stride = q_size,
@@ -298,6 +297,7 @@ CpuOps::Activation CpuOps::attend(Heads heads, const Layer& layer, bool narrow) 
                                          .deterministic = step_->deterministic,
                                          .workspace = buffers_.workspace,
                                          .scored_pairs = layer_pairs_.data()};
+  const double start = seconds();
   kernels::run_attention(context_, attention, weights_.isa);
   attention_seconds_ += seconds() - start;
   if (observer_ && !stopped())
@@ -345,6 +345,7 @@ CpuOps::Activation CpuOps::gated(Activation x, const Layer& layer) {
 }
 
 CpuOps::Logits CpuOps::head(Activation x) {
+  if (observer_) return {};
   gemm(x, weights_.head, Epilogue::kStore, buffers_.logits, DType::kF32,
        weights_.config.vocab_size);
   return {buffers_.logits, x.rows};

@@ -67,7 +67,7 @@ class CpuOps {
   // Sets the step that the following operations belong to; it must outlive them. `cancel` may be
   // null.
   void begin_step(const StepLayout& step, const CancelToken* cancel);
-  // Called for every layer that follows; null: nobody.
+  // Called for every layer of later steps, which then compute no logits; null: nobody.
   void observe(AttentionObserver* observer) { observer_ = observer; }
   // What attention did for a span of the step so far.
   struct SpanCount {

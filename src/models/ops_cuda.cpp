@@ -20,6 +20,16 @@ namespace kvasir::models {
 using formats::ModelConfig;
 using kernels::Epilogue;
 
+namespace {
+
+std::vector<int64_t> windows_of(const CudaWeights& weights) {
+  std::vector<int64_t> windows;
+  for (const CudaLayerWeights& layer : weights.layers) windows.push_back(layer.window);
+  return windows;
+}
+
+}  // namespace
+
 CudaOps::Buffers CudaOps::lay_out(const cuda::Context& context, const ModelConfig& config,
                                   DType dtype, int rotary_dim, const ScratchOptions& options,
                                   std::byte* base) {
@@ -64,7 +74,8 @@ CudaOps::Buffers CudaOps::lay_out(const cuda::Context& context, const ModelConfi
 
 int64_t CudaOps::scratch_bytes(const cuda::Context& context, const ModelConfig& config, DType dtype,
                                int rotary_dim, const ScratchOptions& options) {
-  return lay_out(context, config, dtype, rotary_dim, options, nullptr).bytes;
+  return lay_out(context, config, dtype, rotary_dim, options, nullptr).bytes +
+         PlannedAttention::device_bytes(context, config, dtype, options);
 }
 
 CudaOps::CudaOps(const cuda::Context& context, int device, const CudaWeights& weights,
@@ -77,9 +88,11 @@ CudaOps::CudaOps(const cuda::Context& context, int device, const CudaWeights& we
       rotary_(rotary),
       interleaved_rotary_(find_family(weights.config).has_interleaved_rotary),
       memory_(static_cast<size_t>(
-          scratch_bytes(context, weights.config, weights.dtype, rotary.rotary_dim, options))),
+          lay_out(context, weights.config, weights.dtype, rotary.rotary_dim, options, nullptr)
+              .bytes)),
       buffers_(lay_out(context, weights.config, weights.dtype, rotary.rotary_dim, options,
-                       memory_.data())) {
+                       memory_.data())),
+      planned_attention_(context, weights.config, weights.dtype, windows_of(weights), options) {
   decode_.workspace = buffers_.decode;
   prefill_.workspace = buffers_.prefill;
   last_decode_.workspace = buffers_.last_decode;
@@ -118,6 +131,9 @@ void CudaOps::begin_step(const DeviceStep& step) {
                                         .cos_sin = buffers_.cos_sin});
   // Attention is prepared by the first layer of each window.
   for (Work* work : {&decode_, &prefill_, &last_decode_, &last_prefill_}) work->window = -1;
+  if (!step.captured)
+    planned_attention_.begin_step(step.planned,
+                                  step.every_row_has_logits() ? step.planned : step.last_planned);
 }
 
 void CudaOps::begin_layer(size_t index) {
@@ -237,6 +253,11 @@ void CudaOps::attend_spans(const DeviceSpans& decode, Work& decode_work, const D
   kernels::run_prefill_attention(context_, by_many);
 }
 
+void CudaOps::attend_planned(int64_t window) {
+  if (!step_->planned.empty())
+    planned_attention_.attend(layer_index_, attention_args({}, nullptr, window));
+}
+
 kernels::CudaAttentionArgs CudaOps::attention_args(const DeviceSpans& spans, std::byte* workspace,
                                                    int64_t window) const {
   const ModelConfig& config = weights_.config;
@@ -285,6 +306,7 @@ CudaOps::Activation CudaOps::attend(Heads heads, const Layer& layer, bool narrow
   kernels::run_rope_write(context_, rope);
   if (!apart) {
     attend_spans(step_->decode, decode_, step_->prefill, prefill_, layer.window);
+    attend_planned(layer.window);
     return {buffers_.mixed, heads.rows, q_size};
   }
   const int64_t rows = step_->logit_rows;
@@ -299,6 +321,7 @@ CudaOps::Activation CudaOps::attend(Heads heads, const Layer& layer, bool narrow
     kernels::run_rope_write(context_, rope);
     attend_spans(step_->last_decode, last_decode_, step_->last_prefill, last_prefill_,
                  layer.window);
+    attend_planned(layer.window);
   }
   return {buffers_.mixed, rows, q_size};
 }

@@ -13,6 +13,7 @@
 #include "kernels/gemm/wide_gemm_cuda.h"
 #include "kernels/page.h"
 #include "kernels/paged_attention/paged_attention_cuda.h"
+#include "models/planned_attention_cuda.h"
 #include "models/scratch.h"
 #include "models/weights_cuda.h"
 
@@ -42,6 +43,9 @@ struct DeviceStep {
   int64_t table_entries = 0;
   DeviceSpans decode, prefill;            // every row
   DeviceSpans last_decode, last_prefill;  // rows with logits, numbered among themselves
+  // Prompts with a planner, in host memory; they are in none of the lists above. The last layer has
+  // queries for rows with logits only, if not for all.
+  std::span<const PlannedSpan> planned, last_planned;
   bool deterministic = false;
   bool captured = false;                // queued for a graph: begin_layer() does not wait
   const CancelToken* cancel = nullptr;  // may be null
@@ -100,6 +104,8 @@ class CudaOps {
   Activation gated(Activation x, const Layer& layer);
   Logits head(Activation x);
   bool stopped() const { return stopped_; }
+  // What attention did for the step's planned spans. Waits for the device.
+  std::vector<PlannedAttention::Count> planned_counts() { return planned_attention_.counts(); }
 
  private:
   struct Buffers {
@@ -127,6 +133,7 @@ class CudaOps {
                                             int64_t window) const;
   void attend_spans(const DeviceSpans& decode, Work& decode_work, const DeviceSpans& prefill,
                     Work& prefill_work, int64_t window);
+  void attend_planned(int64_t window);
   void gemm(Activation a, const DeviceLinear& linear, kernels::Epilogue epilogue, void* c,
             DType c_dtype, int64_t c_columns);
   kernels::WideGemm& wide_gemm();
@@ -141,6 +148,7 @@ class CudaOps {
   cuda::DeviceMemory memory_;
   Buffers buffers_;
   Work decode_, prefill_, last_decode_, last_prefill_;
+  PlannedAttention planned_attention_;
   std::future<std::unique_ptr<kernels::WideGemm>> loading_;
   std::unique_ptr<kernels::WideGemm> wide_gemm_;
   cudaEvent_t layer_begun_ = nullptr;  // the last layer that was queued

@@ -32,29 +32,29 @@ constexpr MethodOption kMInference[] = {
     {"densest", "share of attention above which a head is computed densely",
      minference::check_share}};
 
-constexpr MethodCapabilities kOnCpu{
-    .chunked_prefill = true, .prefix_reuse = true, .batching = true};
+constexpr MethodCapabilities kEverywhere{
+    .chunked_prefill = true, .prefix_reuse = true, .batching = true, .gpu = true};
 
 constexpr Method kMethods[] = {
     {.name = "dense",
      .description = "every query attends to all positions before it",
-     .capabilities = {.chunked_prefill = true, .prefix_reuse = true, .batching = true, .gpu = true},
+     .capabilities = kEverywhere,
      .options = {}},
     {.name = "a_shape",
      .description = "every query attends to the first tokens and to its last ones",
-     .capabilities = kOnCpu,
+     .capabilities = kEverywhere,
      .options = kAShape},
     {.name = "tri_shape",
      .description = "a_shape, but the prompt's last rows attend to everything",
-     .capabilities = kOnCpu,
+     .capabilities = kEverywhere,
      .options = kTriShape},
     {.name = "trianglemix",
      .description = "tri_shape in some layers, dense or another method in the others",
-     .capabilities = kOnCpu,
+     .capabilities = kEverywhere,
      .options = kTriangleMix},
     {.name = "minference",
      .description = "each head the columns and diagonals, or blocks, that its last queries favour",
-     .capabilities = kOnCpu,
+     .capabilities = kEverywhere,
      .options = kMInference},
 };
 

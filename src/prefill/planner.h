@@ -5,11 +5,15 @@
 #include <cstdint>
 #include <filesystem>
 #include <memory>
+#include <optional>
+#include <span>
+#include <string>
 #include <vector>
 
 #include "base/result.h"
 #include "kernels/context.h"
 #include "kernels/paged_attention/attention_plan.h"
+#include "kernels/vertical_slash/head_budget.h"
 #include "kvasir/request.h"
 #include "prefill/layer_queries.h"
 
@@ -74,6 +78,14 @@ struct Planned {
   Report report;  // of methods that plan from queries
 };
 
+// What kernels on a GPU make a layer's plan from queries with (kernels/vertical_slash,
+// kernels/attention_planner), where the method has them.
+struct GpuRecipe {
+  std::span<const kernels::HeadBudget> heads;  // [q_heads]; none is block-sparse
+  float mass = 0;                              // 0: the heads' budgets
+  double densest = 0;
+};
+
 // A method with its options, for one model. Immutable: requests may share it.
 class Planner {
  public:
@@ -83,6 +95,10 @@ class Planner {
   // Whether plans depend on the queries and thereby on where the prompt is cut into chunks: it is
   // then cut at multiples of one number of tokens, whatever else is in the batch.
   virtual bool plans_from_queries() const { return false; }
+  // Of a layer that is planned from queries; plan() has to be called in all others.
+  virtual std::optional<GpuRecipe> gpu_recipe(int /*layer*/) const { return std::nullopt; }
+  // Why it does not run on a GPU; nothing where it does.
+  virtual std::optional<std::string> gpu_refusal() const { return std::nullopt; }
 };
 
 // Rows of which a method that plans from queries leaves as many as that to the dense kernel: the

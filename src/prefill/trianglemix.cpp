@@ -23,6 +23,13 @@ class TriangleMix final : public Planner {
     return base_ ? base_->plan(site, plan) : Planned{};
   }
   bool plans_from_queries() const override { return base_ && base_->plans_from_queries(); }
+  std::optional<GpuRecipe> gpu_recipe(int layer) const override {
+    if (!base_ || is_triangle_.at(static_cast<size_t>(layer))) return std::nullopt;
+    return base_->gpu_recipe(layer);
+  }
+  std::optional<std::string> gpu_refusal() const override {
+    return base_ ? base_->gpu_refusal() : std::nullopt;
+  }
 
  private:
   const TriShape shape_;

@@ -1,9 +1,10 @@
 #pragma once
 // The highest of many scores by radix: their place in order is found digit by digit in histograms,
-// without sorting. A block works on one row of scores. Of equal scores the first are taken; NaN is
-// the lowest. Sums of scores are integers, so that neither the order of arrival nor the cut into
-// threads changes a bit.
+// without sorting. A team of blocks (block_team.cuh) works on one row of scores. Of equal scores
+// the first are taken; NaN is the lowest. Sums of scores are integers, so that neither the order of
+// arrival nor the cut into threads changes a bit.
 
+#include "kernels/block_team.cuh"
 #include "kernels/cuda_device.cuh"
 
 namespace kvasir::kernels::radix {
@@ -35,12 +36,15 @@ struct Threshold {
   uint32_t equal;
 };
 
-template <int kThreads, bool kByMass>
+template <class Group, int kThreads, bool kByMass>
 struct Shared {
   uint32_t counts[kBins];
   uint32_t low[kByMass ? kBins : 1], high[kByMass ? kBins : 1];  // halves of masses
   uint64_t warp_sums[kThreads / 32];
   uint32_t warp_counts[kThreads / 32];
+  // Of the bins that each block of the team looks after, the highest ones by the first block.
+  uint64_t sums_of_blocks[Group::kBlocks];
+  uint32_t counts_of_blocks[Group::kBlocks];
   uint32_t digit;
   uint32_t before;  // entries above the digit
   uint64_t left;    // what is wanted from the digit on
@@ -61,9 +65,10 @@ __device__ __forceinline__ T block_scan(T value, T* warp_sums) {
   return value;
 }
 
-template <int kThreads, bool kByMass>
-__device__ __forceinline__ void add_key(Shared<kThreads, kByMass>& shared, uint32_t key,
+template <class Group, int kThreads, bool kByMass>
+__device__ __forceinline__ void add_key(Shared<Group, kThreads, kByMass>& shared, uint32_t key,
                                         uint32_t digit, bool counts) {
+  if (!__any_sync(~0u, counts)) return;
   if constexpr (kByMass) {
     if (!counts) return;
     atomicAdd(&shared.counts[digit], 1u);
@@ -75,10 +80,9 @@ __device__ __forceinline__ void add_key(Shared<kThreads, kByMass>& shared, uint3
     if (rest != 0) atomicAdd(&shared.high[digit], rest);
   } else {
     // Many equal scores, zeros above all, would queue up for one counter.
-    int is_same;
-    __match_all_sync(~0u, counts ? digit : ~0u, &is_same);
-    if (is_same) {
-      if (counts && threadIdx.x % 32 == 0) atomicAdd(&shared.counts[digit], 32u);
+    const uint32_t first = __shfl_sync(~0u, digit, 0);
+    if (__all_sync(~0u, counts && digit == first)) {
+      if (threadIdx.x % 32 == 0) atomicAdd(&shared.counts[digit], 32u);
     } else if (counts) {
       atomicAdd(&shared.counts[digit], 1u);
     }
@@ -87,14 +91,16 @@ __device__ __forceinline__ void add_key(Shared<kThreads, kByMass>& shared, uint3
 
 // Where the keys from the highest on reach `wanted` entries (or units of mass, and then `count`,
 // if not null, receives how many entries that takes). for_each(use) calls use(key) in whole warps
-// for all keys of the row, kNone where there is none. 0 < wanted <= what there is. All threads
-// get the result.
-template <bool kByMass, int kThreads, class ForEach>
-__device__ Threshold find_threshold(Shared<kThreads, kByMass>& shared, uint64_t wanted,
+// for all keys of this block's part of the row, kNone where there is none.
+// 0 < wanted <= what there is. All threads of the team get the result.
+template <bool kByMass, class Group, int kThreads, class ForEach>
+__device__ Threshold find_threshold(Shared<Group, kThreads, kByMass>& shared, uint64_t wanted,
                                     ForEach for_each, uint32_t* count = nullptr) {
-  constexpr int kOwnBins = kBins / kThreads;
-  static_assert(kBins % kThreads == 0);
-  const int thread = static_cast<int>(threadIdx.x);
+  constexpr int kBinsOfBlock = kBins / Group::kBlocks;
+  constexpr int kOwnBins = (kBinsOfBlock + kThreads - 1) / kThreads;  // of a thread
+  static_assert(kBinsOfBlock % kOwnBins == 0);
+  const int thread = static_cast<int>(threadIdx.x), rank = Group::rank();
+  const bool has_bins = thread < kBinsOfBlock / kOwnBins;
   uint32_t prefix = 0, entries = 0;
 #pragma unroll 1
   for (int digit = 0; digit < kDigits; ++digit) {
@@ -110,37 +116,56 @@ __device__ Threshold find_threshold(Shared<kThreads, kByMass>& shared, uint64_t 
           key != kNone && (digit == 0 || key >> (shift + bits) == prefix >> (shift + bits));
       add_key(shared, key, key >> shift & ((1u << bits) - 1), counts);
     });
-    __syncthreads();
+    Group::sync();
     // Bins from the highest on.
-    uint64_t own = 0;
-    uint32_t own_count = 0;
-    const auto amount = [&](int bin) -> uint64_t {
-      if constexpr (kByMass) return (uint64_t{shared.high[bin]} << 32) | shared.low[bin];
-      return shared.counts[bin];
-    };
-    const int first = kBins - 1 - thread * kOwnBins;
+    const int first = kBins - 1 - rank * kBinsOfBlock - thread * kOwnBins;
+    uint64_t amounts[kOwnBins] = {}, own = 0;
+    uint32_t counts[kOwnBins] = {}, own_count = 0;
+    if (has_bins)
 #pragma unroll
-    for (int i = 0; i < kOwnBins; ++i) {
-      own += amount(first - i);
-      own_count += shared.counts[first - i];
-    }
-    const uint64_t sum = block_scan<kThreads>(own, shared.warp_sums);
-    uint32_t count_before = 0;
-    if constexpr (kByMass)
-      count_before = block_scan<kThreads>(own_count, shared.warp_counts) - own_count;
-    uint64_t before = sum - own;
-    if (before < wanted && wanted <= sum) {
-      int bin = first;
-      while (before + amount(bin) < wanted) {
-        before += amount(bin);
-        count_before += shared.counts[bin];
-        --bin;
+      for (int i = 0; i < kOwnBins; ++i) {
+#pragma unroll
+        for (int block = 0; block < Group::kBlocks; ++block) {
+          counts[i] += *Group::at(&shared.counts[first - i], block);
+          if constexpr (kByMass)
+            amounts[i] += (uint64_t{*Group::at(&shared.high[first - i], block)} << 32) +
+                          *Group::at(&shared.low[first - i], block);
+        }
+        if constexpr (!kByMass) amounts[i] = counts[i];
+        own += amounts[i];
+        own_count += counts[i];
       }
-      shared.digit = static_cast<uint32_t>(bin);
-      shared.left = wanted - before;
-      shared.before = count_before;
+    uint64_t before = block_scan<kThreads>(own, shared.warp_sums);
+    uint32_t count_before = 0;
+    if constexpr (kByMass) count_before = block_scan<kThreads>(own_count, shared.warp_counts);
+    if (thread == kThreads - 1)
+#pragma unroll 1
+      for (int block = 0; block < Group::kBlocks; ++block) {
+        *Group::at(&shared.sums_of_blocks[rank], block) = before;
+        *Group::at(&shared.counts_of_blocks[rank], block) = count_before;
+      }
+    Group::sync();
+    before -= own;
+    count_before -= own_count;
+    for (int block = 0; block < rank; ++block) {
+      before += shared.sums_of_blocks[block];
+      count_before += shared.counts_of_blocks[block];
     }
-    __syncthreads();
+    if (before < wanted && wanted <= before + own) {
+#pragma unroll
+      for (int i = 0; i < kOwnBins; ++i) {
+        if (before < wanted && wanted <= before + amounts[i])
+#pragma unroll 1
+          for (int block = 0; block < Group::kBlocks; ++block) {
+            *Group::at(&shared.digit, block) = static_cast<uint32_t>(first - i);
+            *Group::at(&shared.left, block) = wanted - before;
+            *Group::at(&shared.before, block) = count_before;
+          }
+        before += amounts[i];
+        count_before += counts[i];
+      }
+    }
+    Group::sync();
     prefix |= shared.digit << shift;
     wanted = shared.left;
     entries += shared.before;

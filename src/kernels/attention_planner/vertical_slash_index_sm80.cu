@@ -1,5 +1,5 @@
-// A block selects one head's columns, or its offsets with their relative runs; then blocks count
-// what the index holds, so that the last kernel can decide which heads are made dense.
+// A team of blocks selects one head's columns, or its offsets with their relative runs; then blocks
+// count what the index holds, so that the last kernel can decide which heads are made dense.
 
 #include <algorithm>
 
@@ -52,10 +52,11 @@ struct Head {
   }
 };
 
-// One row of scores as keys, the forced ones first of all.
+// One row of scores as keys, the forced ones first of all, and a block's part of it.
 struct Row {
   const float* scores;
   int length, forced;
+  int first, last;  // the part; begins at a multiple of 4
 
   __device__ __forceinline__ uint32_t key(int i, float score) const {
     if (i >= length) return radix::kNone;
@@ -65,51 +66,71 @@ struct Row {
   __device__ __forceinline__ float4 read(int i) const {
     return i < length ? *reinterpret_cast<const float4*>(scores + i) : float4{};
   }
-  // Calls use(index, score) in whole warps for [0, length) and some beyond.
+  // Calls use(index, score) in whole warps for the part; indices beyond it are `length`.
   template <class Use>
   __device__ __forceinline__ void for_each(Use&& use) const {
     constexpr int kStride = kThreads * kVector;
 #pragma unroll 1
-    for (int first = 0; first < length; first += kStride * kBatch) {
+    for (int step = first; step < last; step += kStride * kBatch) {
       float4 scores_of[kBatch];
-      const int at = first + static_cast<int>(threadIdx.x) * kVector;
-#pragma unroll
-      for (int i = 0; i < kBatch; ++i) scores_of[i] = read(at + i * kStride);
+      const int from = step + static_cast<int>(threadIdx.x) * kVector;
 #pragma unroll
       for (int i = 0; i < kBatch; ++i) {
-        if (first + i * kStride >= length) break;
-        use(at + i * kStride, scores_of[i].x);
-        use(at + i * kStride + 1, scores_of[i].y);
-        use(at + i * kStride + 2, scores_of[i].z);
-        use(at + i * kStride + 3, scores_of[i].w);
+        const int at = from + i * kStride;
+        scores_of[i] = at < last ? read(at) : float4{};
+      }
+#pragma unroll
+      for (int i = 0; i < kBatch; ++i) {
+        if (step + i * kStride >= last) break;
+        const int at = from + i * kStride < last ? from + i * kStride : length;
+        use(at, scores_of[i].x);
+        use(at + 1, scores_of[i].y);
+        use(at + 2, scores_of[i].z);
+        use(at + 3, scores_of[i].w);
       }
     }
   }
 };
 
-using MassShared = radix::Shared<kThreads, true>;
-using CountShared = radix::Shared<kThreads, false>;
-union SelectShared {
-  MassShared mass;
-  CountShared count;
+template <class Group>
+struct SelectShared {
+  union {
+    radix::Shared<Group, kThreads, true> mass;
+    radix::Shared<Group, kThreads, false> count;
+  };
+  uint64_t warp_sums[kWarps];
+  uint64_t of_blocks[2][Group::kBlocks];
 };
 
+// The block's `value`, the same in all its threads, to all blocks of the team.
+template <class Group>
+__device__ __forceinline__ void share(uint64_t (&of_blocks)[Group::kBlocks], uint64_t value) {
+  if (threadIdx.x < Group::kBlocks) *Group::at(&of_blocks[Group::rank()], threadIdx.x) = value;
+  Group::sync();
+}
+
 // As adaptive_budget defines it.
-__device__ int adaptive_count(MassShared& shared, const Row& row, float share) {
+template <class Group>
+__device__ int adaptive_count(SelectShared<Group>& shared, const Row& row, float mass) {
   uint64_t all = 0, forced = 0;
   row.for_each([&](int i, float score) {
     if (i >= row.length) return;
     all += radix::mass_of(score);
     if (i < row.forced) forced += radix::mass_of(score);
   });
-  all = radix::block_sum<kThreads>(all, shared.warp_sums);
-  forced = radix::block_sum<kThreads>(forced, shared.warp_sums);
-  __syncthreads();
-  const auto wanted = static_cast<uint64_t>(ceil(double{share} * static_cast<double>(all)));
+  share<Group>(shared.of_blocks[0], radix::block_sum<kThreads>(all, shared.warp_sums));
+  share<Group>(shared.of_blocks[1], radix::block_sum<kThreads>(forced, shared.warp_sums));
+  all = forced = 0;
+  for (int block = 0; block < Group::kBlocks; ++block) {
+    all += shared.of_blocks[0][block];
+    forced += shared.of_blocks[1][block];
+  }
+  Group::sync();
+  const auto wanted = static_cast<uint64_t>(ceil(double{mass} * static_cast<double>(all)));
   if (wanted <= forced) return row.forced;
   uint32_t count = 0;
   radix::find_threshold<true>(
-      shared, min(wanted, all) - forced,
+      shared.mass, min(wanted, all) - forced,
       [&](auto&& use) {
         row.for_each(
             [&](int i, float score) { use(i < row.forced ? radix::kNone : row.key(i, score)); });
@@ -119,12 +140,13 @@ __device__ int adaptive_count(MassShared& shared, const Row& row, float share) {
 }
 
 // The indices of what `threshold` takes, ascending.
-__device__ void write_indices(const Row& row, radix::Threshold threshold, uint32_t* warp_sums,
-                              int32_t* out) {
+template <class Group>
+__device__ void write_indices(const Row& row, radix::Threshold threshold,
+                              SelectShared<Group>& shared, int32_t* out) {
   const int lane = static_cast<int>(threadIdx.x) % 32, warp = static_cast<int>(threadIdx.x) / 32;
   constexpr int kStep = 32 * kVector;
-  const int steps = (row.length + kWarps * kStep - 1) / (kWarps * kStep);
-  const int first = warp * steps * kStep, last = min(row.length, first + steps * kStep);
+  const int steps = (row.last - row.first + kWarps * kStep - 1) / (kWarps * kStep);
+  const int first = row.first + warp * steps * kStep, last = min(row.last, first + steps * kStep);
   // Keys above the threshold count 1, equal ones 2^32: no row has 2^32 of them.
   uint64_t found = 0;
   const auto weigh = [&](int i, float score) -> uint64_t {
@@ -139,14 +161,18 @@ __device__ void write_indices(const Row& row, radix::Threshold threshold, uint32
   }
 #pragma unroll
   for (int step = 16; step > 0; step /= 2) found += __shfl_xor_sync(~0u, found, step);
-  auto* const sums = reinterpret_cast<uint64_t*>(warp_sums);
-  if (lane == 0) sums[warp] = found;
+  if (lane == 0) shared.warp_sums[warp] = found;
   __syncthreads();
-  uint64_t before = 0;
-  for (int i = 0; i < warp; ++i) before += sums[i];
+  uint64_t before = 0, all = 0;
+  for (int i = 0; i < kWarps; ++i) {
+    if (i < warp) before += shared.warp_sums[i];
+    all += shared.warp_sums[i];
+  }
+  share<Group>(shared.of_blocks[0], all);
+  for (int block = 0; block < Group::rank(); ++block) before += shared.of_blocks[0][block];
 #pragma unroll 1
   for (int from = first; from < last; from += kStep) {
-    const int i = from + lane * kVector;
+    const int at = from + lane * kVector, i = at < last ? at : row.length;
     const float4 scores = row.read(i);
     const uint64_t own[kVector] = {weigh(i, scores.x), weigh(i + 1, scores.y),
                                    weigh(i + 2, scores.z), weigh(i + 3, scores.w)};
@@ -195,21 +221,25 @@ __device__ int write_runs(const int32_t* offsets, int count, int tile, uint32_t*
   return static_cast<int>(before);
 }
 
-__global__ void __launch_bounds__(kThreads) select_highest(Params params) {
-  __shared__ SelectShared shared;
-  __shared__ uint64_t warp_sums[kWarps];
+template <class Group>
+__device__ __forceinline__ void select(const Params& params) {
+  __shared__ SelectShared<Group> shared;
   wait_for_inputs();
   let_next_begin();
   const VerticalSlashIndexArgs& args = params.args;
-  const Head head(params, static_cast<int>(blockIdx.x));
+  const Head head(params, static_cast<int>(blockIdx.x) / Group::kBlocks);
   if (!head.has_index()) return;
   const bool is_columns = blockIdx.y == 0;
   const float* sums = is_columns ? args.column_sums : args.offset_sums;
   const auto forced = static_cast<int>(is_columns ? kForcedColumns : kForcedOffsets);
+  const int part =
+      (head.length + Group::kBlocks * kVector - 1) / (Group::kBlocks * kVector) * kVector;
   const Row row{.scores = sums + head.row * args.sums_row_stride,
                 .length = head.length,
-                .forced = min(forced, head.length)};
-  const int wanted = args.budgets.mass > 0 ? adaptive_count(shared.mass, row, args.budgets.mass)
+                .forced = min(forced, head.length),
+                .first = Group::rank() * part,
+                .last = min(head.length, (Group::rank() + 1) * part)};
+  const int wanted = args.budgets.mass > 0 ? adaptive_count<Group>(shared, row, args.budgets.mass)
                                            : (is_columns ? head.budget.first : head.budget.second);
   __syncthreads();
   const int count = min(static_cast<int>(clamp_budget(
@@ -226,20 +256,33 @@ __global__ void __launch_bounds__(kThreads) select_highest(Params params) {
   int32_t* const out = is_columns ? args.plan.columns + head.place * args.plan.head_columns
                                   : params.offsets + head.row * args.budgets.most_offsets;
   // Where all are taken, the keys beyond the row are not above the threshold.
-  write_indices(row, threshold, reinterpret_cast<uint32_t*>(warp_sums), out);
+  write_indices<Group>(row, threshold, shared, out);
+  Group::sync();  // all is written; and no block leaves while others read its memory
+  if (Group::rank() != 0) return;
   if (is_columns) {
     if (threadIdx.x == 0) state.columns = count;
     return;
   }
-  __syncthreads();
   const int runs =
-      write_runs(out, count, args.plan.row_tile, reinterpret_cast<uint32_t*>(warp_sums),
+      write_runs(out, count, args.plan.row_tile, reinterpret_cast<uint32_t*>(shared.warp_sums),
                  args.plan.segments + head.place * args.plan.head_segments);
   if (threadIdx.x == 0) {
     state.runs = runs;
     state.covered_pairs = state.pairs = 0;
   }
 }
+
+__global__ void __launch_bounds__(kThreads) select_by_block(Params params) {
+  select<OneBlock>(params);
+}
+#if !defined(__CUDA_ARCH__) || __CUDA_ARCH__ >= 900
+__global__ void __launch_bounds__(kThreads) __cluster_dims__(Cluster::kBlocks, 1, 1)
+    select_by_cluster(Params params) {
+  select<Cluster>(params);
+}
+#else
+__global__ void select_by_cluster(Params) {}
+#endif
 
 // --- How many pairs an index holds.
 
@@ -442,7 +485,11 @@ void run_vertical_slash_index(const cuda::Context& context, const VerticalSlashI
                       .states = reinterpret_cast<HeadState*>(args.workspace),
                       .offsets = reinterpret_cast<int32_t*>(args.workspace + layout.offsets)};
   const auto rows = static_cast<unsigned>(heads);
-  launch(context, select_highest, dim3(rows, 2), kThreads, 0, params);
+  // Code for clusters exists for 9.0 alone (see KvasirCuda.cmake).
+  if (context.compute_capability == 90)
+    launch(context, select_by_cluster, dim3(rows * Cluster::kBlocks, 2), kThreads, 0, params);
+  else
+    launch(context, select_by_block, dim3(rows, 2), kThreads, 0, params);
   const unsigned runs = blocks_for(args.plan.head_segments, kRunsOfBlock);
   const unsigned columns = blocks_for(args.budgets.most_columns, kCountThreads);
   launch(context, count_pairs, dim3(rows, columns * runs), kCountThreads, 0, params,

@@ -1,8 +1,10 @@
 #include "prefill/minference/planner.h"
 
+#include <algorithm>
 #include <filesystem>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "base/file.h"
 #include "formats/head_config.h"
@@ -14,8 +16,11 @@ namespace {
 
 class MInference final : public Planner {
  public:
-  MInference(const Options& options, formats::HeadConfig config)
-      : options_(options), config_(std::move(config)) {}
+  MInference(const Options& options, formats::HeadConfig config, const ModelShape& model)
+      : options_(options), config_(std::move(config)), q_heads_(model.q_heads) {
+    for (int layer = 0; layer < model.layers; ++layer)
+      for (int head = 0; head < model.q_heads; ++head) budgets_.push_back(budget(layer, head));
+  }
 
   Planned plan(const PlanSite& site, PlanBuffer& plan) const override {
     if (site.rows < kFewestPlannedRows) return {};
@@ -26,10 +31,42 @@ class MInference final : public Planner {
                                  *site.workspace, plan)};
   }
   bool plans_from_queries() const override { return true; }
+  std::optional<GpuRecipe> gpu_recipe(int layer) const override {
+    const auto heads = static_cast<size_t>(q_heads_);
+    return GpuRecipe{
+        .heads = std::span(budgets_).subspan(static_cast<size_t>(layer) * heads, heads),
+        .densest = options_.densest};
+  }
+  std::optional<std::string> gpu_refusal() const override {
+    if (options_.index == IndexMode::kReference) return "index=reference";
+    const auto is_block = [](const kernels::HeadBudget& head) {
+      return head.kind == kernels::HeadKind::kBlockSparse;
+    };
+    if (std::ranges::any_of(budgets_, is_block)) return "block_sparse heads";
+    return std::nullopt;
+  }
 
  private:
+  kernels::HeadBudget budget(int layer, int head) const {
+    const formats::HeadPattern pattern = config_.at(layer, head);
+    const auto scaled = [this](int32_t tokens) {
+      return static_cast<int32_t>(std::min(tokens * options_.ratio, 1e9));
+    };
+    switch (pattern.kind) {
+      case formats::HeadPatternKind::kVerticalSlash:
+        return {kernels::HeadKind::kVerticalSlash, scaled(pattern.first), scaled(pattern.second)};
+      case formats::HeadPatternKind::kAShape:
+        return {kernels::HeadKind::kAShape, pattern.first, std::max(1, pattern.second)};
+      case formats::HeadPatternKind::kBlockSparse:
+        break;
+    }
+    return {.kind = kernels::HeadKind::kBlockSparse};
+  }
+
   const Options options_;
   const formats::HeadConfig config_;
+  const int q_heads_;
+  std::vector<kernels::HeadBudget> budgets_;  // [layers, q_heads]
 };
 
 Result<formats::HeadConfig> read_config(const std::filesystem::path& path,
@@ -75,7 +112,7 @@ Result<std::shared_ptr<const Planner>> make_minference(const MethodChoice& choic
   if (const auto index = choice.options.find("index"); index != choice.options.end())
     options.index = index->second == "reference" ? IndexMode::kReference : IndexMode::kRelative;
   return std::shared_ptr<const Planner>(
-      std::make_shared<MInference>(options, std::move(config).value()));
+      std::make_shared<MInference>(options, std::move(config).value(), model));
 }
 
 }  // namespace kvasir::prefill::minference
