@@ -18,11 +18,10 @@ Result<Sample> fit_sample(const GeneratorOptions& options, int64_t least, int64_
   Sample best = build(least);
   int64_t fits = least, tokens = count_tokens(best, options);
   if (tokens > target)
-    return Error(ErrorCode::kResourceExhausted, "a sample of " + best.task + " with " +
-                                                    std::to_string(options.turns) +
-                                                    " turns needs " + std::to_string(tokens) +
-                                                    " tokens, more than the target of " +
-                                                    std::to_string(target));
+    return Error(ErrorCode::kResourceExhausted,
+                 "a sample of " + best.task + " with " + std::to_string(options.turns) +
+                     " turns needs " + std::to_string(tokens) +
+                     " tokens, more than the target of " + std::to_string(target));
   // Regula falsi between what fits and what does not, by halves where that stands still.
   int64_t too_many = 0, too_many_tokens = 0;
   int64_t next = std::max(guess, least + 1);
@@ -38,8 +37,10 @@ Result<Sample> fit_sample(const GeneratorOptions& options, int64_t least, int64_
       too_many_tokens = counted;
     }
     if (too_many == 0) {
-      const double share = static_cast<double>(target) / static_cast<double>(std::max<int64_t>(tokens, 1));
-      next = std::max(fits + 1, static_cast<int64_t>(static_cast<double>(fits) * std::min(share, 8.0)));
+      const double share =
+          static_cast<double>(target) / static_cast<double>(std::max<int64_t>(tokens, 1));
+      next = std::max(fits + 1,
+                      static_cast<int64_t>(static_cast<double>(fits) * std::min(share, 8.0)));
       continue;
     }
     if (too_many - fits <= 1) break;

@@ -30,12 +30,18 @@ struct Turn {
   const std::string& golden() const { return golden_text.empty() ? answers.front() : golden_text; }
 };
 
+// A function of a repository, or a block of text: what an answer must be nearest to.
+struct Function {
+  std::string text, name;
+};
+
 struct Sample {
   std::string id;
   std::string task;
   std::string context;  // UTF-8; the system message, or the first part of the user's
   std::vector<Turn> turns;
   std::string language, repository;     // code retrieval
+  std::vector<Function> functions;      // code retrieval: all that answers are compared with
   std::map<std::string, double> facts;  // for reports: "depth.0", "hops.0" (of turn 0), ...
 };
 
@@ -48,8 +54,8 @@ enum class KeySpace : uint8_t { kTraining, kEvaluation };
 
 struct GeneratorOptions {
   // A sample has at most so many tokens: context, questions and golden answers, each counted on
-  // its own, with `turn_overhead` for each turn and `sample_overhead` once (chat markers). It has at
-  // most 2 % or one entry of the document fewer.
+  // its own, with `turn_overhead` for each turn and `sample_overhead` once (chat markers). It has
+  // at most 2 % or one entry of the document fewer.
   int64_t target_tokens = 4096;
   CountTokens count;
   int64_t turn_overhead = 3, sample_overhead = 2;

@@ -143,13 +143,14 @@ Sample kv(const GeneratorOptions& options, Random random, int64_t entries) {
   Used used;
   std::vector<std::pair<std::string, std::string>> pairs;
   for (int64_t i = 0; i < entries; ++i) {
-    std::string key = new_key(random, options.key_space, used,
-                              [](Random& r) { return random_hex(r, 6); });
+    std::string key =
+        new_key(random, options.key_space, used, [](Random& r) { return random_hex(r, 6); });
     std::string value = random_hex(random, 6);
     sample.context += '"' + key + "\": \"" + value + "\",\n";
     pairs.emplace_back(std::move(key), std::move(value));
   }
-  const std::vector<uint64_t> asked = random.sample(pairs.size(), static_cast<uint64_t>(options.turns));
+  const std::vector<uint64_t> asked =
+      random.sample(pairs.size(), static_cast<uint64_t>(options.turns));
   for (size_t i = 0; i < asked.size(); ++i) {
     const size_t at = options.depth < 0 ? asked[i] : place_of(options.depth, i, pairs.size());
     add_fact(sample, "depth", i, static_cast<double>(at) / static_cast<double>(pairs.size()));
@@ -268,12 +269,12 @@ class TextGenerator final : public Generator {
 
 }  // namespace
 
-Result<std::unique_ptr<Generator>> make_text_task(std::string_view name,
-                                                  GeneratorOptions options) {
+Result<std::unique_ptr<Generator>> make_text_task(std::string_view name, GeneratorOptions options) {
   const auto* task = std::find_if(std::begin(kTasks), std::end(kTasks),
                                   [&](const TextTask& each) { return each.name == name; });
   if (task == std::end(kTasks))
-    return Error(ErrorCode::kNotFound, "expected needle, kv, var, icl or presuf", std::string(name));
+    return Error(ErrorCode::kNotFound, "expected needle, kv, var, icl or presuf",
+                 std::string(name));
   const auto refuse = [&](std::string why) {
     return Error(ErrorCode::kInvalidArgument, std::move(why), std::string(name));
   };
