@@ -24,6 +24,7 @@ struct Turn {
   std::string task;                  // of this turn, where a sample mixes tasks; otherwise empty
   std::string name;                  // of the function that is asked for (code retrieval)
   std::string golden_text;           // see golden()
+  std::string answer_prefix;         // stands at the head of the assistant's turn; often empty
   bool is_integer = false;           // the answer is stored as a number
 
   // What stands as the assistant's answer when the conversation goes on.

@@ -4,19 +4,12 @@
 #include <string>
 #include <unordered_set>
 
-#include "tasks/fit.h"
+#include "tasks/fitted.h"
 #include "tasks/haystack.h"
 #include "tasks/keys.h"
 #include "tasks/phrasings.h"
 
 namespace kvasir::tasks {
-
-int64_t count_tokens(const Sample& sample, const GeneratorOptions& options) {
-  int64_t tokens = options.sample_overhead + options.count(sample.context);
-  for (const Turn& turn : sample.turns)
-    tokens += options.turn_overhead + options.count(turn.question) + options.count(turn.golden());
-  return tokens;
-}
 
 namespace {
 
@@ -244,29 +237,6 @@ constexpr TextTask kTasks[] = {{"needle", needle, true, 60, 25},
                                {"icl", icl, false, 2, 450},
                                {"presuf", presuf, false, 3, 1500}};
 
-class TextGenerator final : public Generator {
- public:
-  TextGenerator(const TextTask& task, GeneratorOptions options)
-      : task_(task), options_(std::move(options)) {}
-
-  Result<Sample> sample(uint64_t seed, uint64_t index) const override {
-    const Random random(seed, "text." + std::string(task_.name), index);
-    const int64_t least = int64_t{task_.least_units} * options_.turns;
-    const int64_t guess = options_.target_tokens * 95 / task_.tokens_of_unit_hundredths;
-    return fit_sample(options_, least, guess, [&](int64_t units) {
-      Sample sample = task_.build(options_, random, units);
-      sample.task = task_.name;
-      sample.id = std::to_string(index);
-      finish(sample, options_);
-      return sample;
-    });
-  }
-
- private:
-  const TextTask& task_;
-  GeneratorOptions options_;
-};
-
 }  // namespace
 
 Result<std::unique_ptr<Generator>> make_text_task(std::string_view name, GeneratorOptions options) {
@@ -293,7 +263,20 @@ Result<std::unique_ptr<Generator>> make_text_task(std::string_view name, Generat
   if (options.depth > 1) return refuse("a depth lies between 0 and 1");
   if (task->needs_haystack && options.haystack == nullptr)
     return refuse("needs texts to hide statements in: name a haystack");
-  return std::unique_ptr<Generator>(std::make_unique<TextGenerator>(*task, std::move(options)));
+  const int64_t least = int64_t{task->least_units} * options.turns;
+  const int64_t guess = options.target_tokens * 95 / task->tokens_of_unit_hundredths;
+  return make_fitted({.task = std::string(name),
+                      .tag = "text." + std::string(name),
+                      .least = least,
+                      .guess = guess,
+                      .build =
+                          [build = task->build](const GeneratorOptions& of, Random random,
+                                                int64_t units) {
+                            Sample sample = build(of, random, units);
+                            finish(sample, of);
+                            return sample;
+                          }},
+                     std::move(options));
 }
 
 }  // namespace kvasir::tasks

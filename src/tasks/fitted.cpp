@@ -1,19 +1,23 @@
-#pragma once
-// Samples as long as asked for.
+#include "tasks/fitted.h"
 
 #include <algorithm>
-#include <utility>
-
-#include "tasks/task.h"
 
 namespace kvasir::tasks {
 
-// The largest sample build(units) within options.target_tokens, or one at most 1 % below it.
-// `build` is pure and gives a Sample that grows with `units` >= least. Errors: kResourceExhausted
-// where even build(least) is too long.
-template <class Build>
+int64_t count_tokens(const Sample& sample, const GeneratorOptions& options) {
+  int64_t tokens = options.sample_overhead + options.count(sample.context);
+  for (const Turn& turn : sample.turns)
+    tokens += options.turn_overhead + options.count(turn.question) + options.count(turn.golden());
+  return tokens;
+}
+
+namespace {
+
+using BuildSample = std::function<Sample(int64_t)>;
+
+// The longest sample within the target that is found before one at most 1 % below it.
 Result<Sample> fit_sample(const GeneratorOptions& options, int64_t least, int64_t guess,
-                          Build&& build) {
+                          const BuildSample& build) {
   const int64_t target = options.target_tokens;
   Sample best = build(least);
   int64_t fits = least, tokens = count_tokens(best, options);
@@ -52,6 +56,32 @@ Result<Sample> fit_sample(const GeneratorOptions& options, int64_t least, int64_
     next = std::clamp(next, fits + 1, too_many - 1);
   }
   return best;
+}
+
+class FittedGenerator final : public Generator {
+ public:
+  FittedGenerator(FittedTask task, GeneratorOptions options)
+      : task_(std::move(task)), options_(std::move(options)) {}
+
+  Result<Sample> sample(uint64_t seed, uint64_t index) const override {
+    const Random random(seed, task_.tag, index);
+    return fit_sample(options_, task_.least, task_.guess, [&](int64_t units) {
+      Sample sample = task_.build(options_, random, units);
+      sample.task = task_.task;
+      sample.id = std::to_string(index);
+      return sample;
+    });
+  }
+
+ private:
+  FittedTask task_;
+  GeneratorOptions options_;
+};
+
+}  // namespace
+
+std::unique_ptr<Generator> make_fitted(FittedTask task, GeneratorOptions options) {
+  return std::make_unique<FittedGenerator>(std::move(task), std::move(options));
 }
 
 }  // namespace kvasir::tasks
