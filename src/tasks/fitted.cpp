@@ -17,7 +17,7 @@ using BuildSample = std::function<Sample(int64_t)>;
 
 // The longest sample within the target that is found before one at most 1 % below it.
 Result<Sample> fit_sample(const GeneratorOptions& options, int64_t least, int64_t guess,
-                          const BuildSample& build) {
+                          int64_t most, const BuildSample& build) {
   const int64_t target = options.target_tokens;
   Sample best = build(least);
   int64_t fits = least, tokens = count_tokens(best, options);
@@ -28,8 +28,8 @@ Result<Sample> fit_sample(const GeneratorOptions& options, int64_t least, int64_
                      " tokens, more than the target of " + std::to_string(target));
   // Regula falsi between what fits and what does not, by halves where that stands still.
   int64_t too_many = 0, too_many_tokens = 0;
-  int64_t next = std::max(guess, least + 1);
-  for (int round = 0; tokens < target - target / 100; ++round) {
+  int64_t next = std::clamp(guess, least + 1, std::max(most, least + 1));
+  for (int round = 0; tokens < target - target / 100 && fits < most; ++round) {
     Sample sample = build(next);
     const int64_t counted = count_tokens(sample, options);
     if (counted <= target) {
@@ -45,6 +45,7 @@ Result<Sample> fit_sample(const GeneratorOptions& options, int64_t least, int64_
           static_cast<double>(target) / static_cast<double>(std::max<int64_t>(tokens, 1));
       next = std::max(fits + 1,
                       static_cast<int64_t>(static_cast<double>(fits) * std::min(share, 8.0)));
+      next = std::min(next, most);
       continue;
     }
     if (too_many - fits <= 1) break;
@@ -65,7 +66,7 @@ class FittedGenerator final : public Generator {
 
   Result<Sample> sample(uint64_t seed, uint64_t index) const override {
     const Random random(seed, task_.tag, index);
-    return fit_sample(options_, task_.least, task_.guess, [&](int64_t units) {
+    return fit_sample(options_, task_.least, task_.guess, task_.most, [&](int64_t units) {
       Sample sample = task_.build(options_, random, units);
       sample.task = task_.task;
       sample.id = std::to_string(index);

@@ -18,6 +18,7 @@ struct FittedTask {
   int64_t guess = 1;  // about what fits
   // Pure; grows with the units.
   std::function<Sample(const GeneratorOptions&, Random, int64_t units)> build;
+  int64_t most = int64_t{1} << 40;  // units that there are
 };
 
 std::unique_ptr<Generator> make_fitted(FittedTask task, GeneratorOptions options);

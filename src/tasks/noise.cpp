@@ -36,7 +36,8 @@ std::string noise_with(Random& random, size_t lines, std::vector<std::vector<std
 std::string lines_with(Random& random, const std::vector<std::string>& lines,
                        const std::vector<std::string>& statements) {
   Placed placed;
-  for (const std::string& each : statements) placed.emplace_back(random.below(lines.size() + 1), each);
+  for (const std::string& each : statements)
+    placed.emplace_back(random.below(lines.size() + 1), each);
   return joined(lines, std::move(placed));
 }
 

@@ -16,8 +16,8 @@ struct ScbenchTask {
   std::string_view name;    // "Retr.KV"
   std::string_view ability;
   std::string_view scorer;
-  int new_tokens;           // most of an answer
-  bool is_synthetic;        // make_scbench() makes it
+  int new_tokens;     // most of an answer
+  bool is_synthetic;  // make_scbench() makes it
 };
 
 std::span<const ScbenchTask> scbench_tasks();

@@ -41,8 +41,8 @@ Sample kv(const GeneratorOptions& options, Random random, int64_t entries) {
   const std::vector<size_t> places = spread_places(random, pairs.size(), turns);
   for (size_t i = 0; i < turns; ++i) {
     const auto& [key, value] = pairs[places[i]];
-    sample.turns.push_back({.question = "Key: \"" + key + "\"\nThe value of this key is:",
-                            .answers = {value}});
+    sample.turns.push_back(
+        {.question = "Key: \"" + key + "\"\nThe value of this key is:", .answers = {value}});
     sample.facts["depth." + std::to_string(i)] =
         static_cast<double>(places[i]) / static_cast<double>(pairs.size());
   }
@@ -55,7 +55,8 @@ constexpr int kDecoys = 8;
 std::string random_string(Random& random, size_t length) {
   std::string text;
   while (text.size() < length)  // 'A' to 'z' without the backslash
-    if (const auto letter = static_cast<char>(65 + random.below(58)); letter != '\\') text += letter;
+    if (const auto letter = static_cast<char>(65 + random.below(58)); letter != '\\')
+      text += letter;
   return text;
 }
 
@@ -67,14 +68,14 @@ Sample prefix_suffix(const GeneratorOptions& options, Random random, int64_t cou
   std::vector<std::string> targets, all;
   while (targets.size() < static_cast<size_t>(options.turns)) {
     std::string target = random_string(random, kStringLength);
-    if (key_space(ends(target)) != options.key_space || !asked.insert(ends(target)).second) continue;
+    if (key_space(ends(target)) != options.key_space || !asked.insert(ends(target)).second)
+      continue;
     targets.push_back(std::move(target));
   }
   all = targets;
   const auto add = [&](const std::string& first, const std::string& last) {
     std::string text;
-    do
-      text = first + random_string(random, kStringLength - first.size() - last.size()) + last;
+    do text = first + random_string(random, kStringLength - first.size() - last.size()) + last;
     while (asked.contains(ends(text)));
     all.push_back(std::move(text));
   };
@@ -89,11 +90,11 @@ Sample prefix_suffix(const GeneratorOptions& options, Random random, int64_t cou
   sample.context = "A list of strings:\n";
   for (const std::string& text : all) sample.context += text + "\n";
   for (const std::string& target : targets)
-    sample.turns.push_back(
-        {.question = "Which string of the list starts with \"" + target.substr(0, kEnd) +
-                     "\" and ends with \"" + target.substr(kStringLength - kEnd) +
-                     "\"? Answer with the string alone.",
-         .answers = {target}});
+    sample.turns.push_back({.question = "Which string of the list starts with \"" +
+                                        target.substr(0, kEnd) + "\" and ends with \"" +
+                                        target.substr(kStringLength - kEnd) +
+                                        "\"? Answer with the string alone.",
+                            .answers = {target}});
   return sample;
 }
 
@@ -170,7 +171,7 @@ Sample math_find(const GeneratorOptions& options, Random random, int64_t count) 
 // Seven people swap what they hold; who holds what at the end? In the manner of BIG-Bench Hard's
 // tracking of shuffled objects.
 std::pair<std::string, std::string> shuffled_objects(Random& random) {
-  constexpr std::string_view kPeople[] = {"Alice", "Bob",  "Claire", "Dave",
+  constexpr std::string_view kPeople[] = {"Alice", "Bob",  "Claire",  "Dave",
                                           "Eve",   "Fred", "Gertrude"};
   constexpr size_t kCount = std::size(kPeople);
   std::vector<uint64_t> held = random.sample(nouns().size(), kCount);
@@ -184,8 +185,8 @@ std::pair<std::string, std::string> shuffled_objects(Random& random) {
   for (size_t swap = 0; swap < kCount; ++swap) {
     const std::vector<uint64_t> pair = random.sample(kCount, 2);
     std::swap(held[pair[0]], held[pair[1]]);
-    text += " " + std::string(kPeople[pair[0]]) + " and " + std::string(kPeople[pair[1]]) +
-            " swap.";
+    text +=
+        " " + std::string(kPeople[pair[0]]) + " and " + std::string(kPeople[pair[1]]) + " swap.";
   }
   const size_t asked = random.below(kCount);
   text += " At the end, " + std::string(kPeople[asked]) + " has the\nOptions:\n";
@@ -229,13 +230,13 @@ Result<std::unique_ptr<Generator>> make_scbench(std::string_view config, Generat
   const auto refuse = [&](ErrorCode code, std::string why) {
     return Error(code, std::move(why), std::string(config));
   };
-  if (find_scbench(config) == nullptr) return refuse(ErrorCode::kNotFound, "no such task of SCBench");
+  if (find_scbench(config) == nullptr)
+    return refuse(ErrorCode::kNotFound, "no such task of SCBench");
   const auto* made = std::find_if(std::begin(kMade), std::end(kMade),
                                   [&](const Made& each) { return each.config == config; });
   if (made == std::end(kMade))
-    return refuse(ErrorCode::kUnsupported,
-                  "is no synthetic task: it needs the published file " + std::string(config) +
-                      ".jsonl");
+    return refuse(ErrorCode::kUnsupported, "is no synthetic task: it needs the published file " +
+                                               std::string(config) + ".jsonl");
   if (!options.count)
     return refuse(ErrorCode::kInvalidArgument, "a generator needs a function that counts tokens");
   if (options.turns < 1 || options.turns > 64)

@@ -265,18 +265,18 @@ Result<std::unique_ptr<Generator>> make_text_task(std::string_view name, Generat
     return refuse("needs texts to hide statements in: name a haystack");
   const int64_t least = int64_t{task->least_units} * options.turns;
   const int64_t guess = options.target_tokens * 95 / task->tokens_of_unit_hundredths;
-  return make_fitted({.task = std::string(name),
-                      .tag = "text." + std::string(name),
-                      .least = least,
-                      .guess = guess,
-                      .build =
-                          [build = task->build](const GeneratorOptions& of, Random random,
-                                                int64_t units) {
-                            Sample sample = build(of, random, units);
-                            finish(sample, of);
-                            return sample;
-                          }},
-                     std::move(options));
+  return make_fitted(
+      {.task = std::string(name),
+       .tag = "text." + std::string(name),
+       .least = least,
+       .guess = guess,
+       .build =
+           [build = task->build](const GeneratorOptions& of, Random random, int64_t units) {
+             Sample sample = build(of, random, units);
+             finish(sample, of);
+             return sample;
+           }},
+      std::move(options));
 }
 
 }  // namespace kvasir::tasks
