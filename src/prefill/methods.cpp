@@ -1,11 +1,13 @@
 #include "prefill/methods.h"
 
 #include "prefill/a_shape.h"
+#include "prefill/flexprefill/planner.h"
 #include "prefill/minference/planner.h"
 #include "prefill/options.h"
 #include "prefill/planner.h"
 #include "prefill/tri_shape.h"
 #include "prefill/trianglemix.h"
+#include "prefill/xattention/planner.h"
 
 namespace kvasir::prefill {
 namespace {
@@ -29,9 +31,26 @@ constexpr MethodOption kMInference[] = {
     {"ratio", "times the budgets of vertical-slash heads", minference::check_ratio},
     {"index", "relative or, tile by tile as in the released code, reference",
      minference::check_index},
+    {"mass", "share of its attention that a head keeps, instead of budgets",
+     minference::check_share},
     {"densest", "share of attention above which a head is computed densely",
      minference::check_share}};
 
+constexpr MethodOption kXAttention[] = {
+    {"stride", "8 or 16: queries and keys of a group", xattention::check_stride},
+    {"threshold", "share of the estimated attention that each row of blocks keeps",
+     minference::check_share},
+    {"densest", "share of attention above which a head is computed densely",
+     minference::check_share}};
+constexpr MethodOption kFlexPrefill[] = {
+    {"gamma", "share of its attention that a head keeps", minference::check_share},
+    {"tau", "distance up to which mean keys may stand for their blocks", minference::check_share},
+    {"min_blocks", "blocks of columns and of distances at least", check_at_least_one_token},
+    {"densest", "share of attention above which a head is computed densely",
+     minference::check_share}};
+
+constexpr MethodCapabilities kOnCpu{
+    .chunked_prefill = true, .prefix_reuse = true, .batching = true};
 constexpr MethodCapabilities kEverywhere{
     .chunked_prefill = true, .prefix_reuse = true, .batching = true, .gpu = true};
 
@@ -56,6 +75,14 @@ constexpr Method kMethods[] = {
      .description = "each head the columns and diagonals, or blocks, that its last queries favour",
      .capabilities = kEverywhere,
      .options = kMInference},
+    {.name = "xattention",
+     .description = "blocks that hold most of the attention, as antidiagonals estimate it",
+     .capabilities = kOnCpu,
+     .options = kXAttention},
+    {.name = "flexprefill",
+     .description = "each head as many blocks as hold a share of its attention",
+     .capabilities = kOnCpu,
+     .options = kFlexPrefill},
 };
 
 }  // namespace
@@ -68,6 +95,8 @@ Result<std::shared_ptr<const Planner>> make_planner(const MethodChoice& choice,
   if (choice.name == "a_shape") return make_a_shape(choice);
   if (choice.name == "tri_shape") return make_tri_shape(choice);
   if (choice.name == "minference") return minference::make_minference(choice, model);
+  if (choice.name == "xattention") return xattention::make_xattention(choice);
+  if (choice.name == "flexprefill") return flexprefill::make_flexprefill(choice);
   if (choice.name == "trianglemix") return make_trianglemix(choice, model);
   return Error(ErrorCode::kInternal, "no planner for the method " + choice.name, "--prefill");
 }

@@ -75,7 +75,7 @@ Haystack Haystack::made_up(uint64_t seed, size_t bytes) {
   static constexpr std::string_view kVerbs[] = {"passed", "followed", "found",   "carried",
                                                 "left",   "watched",  "crossed", "remembered"};
   static constexpr std::string_view kEnds[] = {"in the morning", "before the rain", "once more",
-                                               "without a word", "that evening", "for years"};
+                                               "without a word", "that evening",    "for years"};
   Random random(seed, "made-up", 0);
   std::string text;
   const auto thing = [&](std::string_view article) {

@@ -36,7 +36,8 @@ class Haystack {
   size_t bytes_ = 0;
 };
 
-// Places behind a full stop, exclamation or question mark that ends a sentence, ascending; 0 is one.
+// Places behind a full stop, exclamation or question mark that ends a sentence, ascending; 0 is
+// one.
 std::vector<size_t> sentence_ends(std::string_view text);
 
 }  // namespace kvasir::tasks

@@ -11,8 +11,7 @@ namespace kvasir::tasks {
 
 // FNV-1a of the bytes, 64 bits.
 constexpr uint64_t fnv1a(std::string_view bytes, uint64_t hash = 0xCBF29CE484222325ull) {
-  for (const char byte : bytes)
-    hash = (hash ^ static_cast<unsigned char>(byte)) * 0x100000001B3ull;
+  for (const char byte : bytes) hash = (hash ^ static_cast<unsigned char>(byte)) * 0x100000001B3ull;
   return hash;
 }
 

@@ -24,10 +24,16 @@ struct Turn {
   std::string task;                  // of this turn, where a sample mixes tasks; otherwise empty
   std::string name;                  // of the function that is asked for (code retrieval)
   std::string golden_text;           // see golden()
+  std::string answer_prefix;         // stands at the head of the assistant's turn; often empty
   bool is_integer = false;           // the answer is stored as a number
 
   // What stands as the assistant's answer when the conversation goes on.
   const std::string& golden() const { return golden_text.empty() ? answers.front() : golden_text; }
+};
+
+// A function of a repository, or a block of text: what an answer must be nearest to.
+struct Function {
+  std::string text, name;
 };
 
 struct Sample {
@@ -36,6 +42,7 @@ struct Sample {
   std::string context;  // UTF-8; the system message, or the first part of the user's
   std::vector<Turn> turns;
   std::string language, repository;     // code retrieval
+  std::vector<Function> functions;      // code retrieval: all that answers are compared with
   std::map<std::string, double> facts;  // for reports: "depth.0", "hops.0" (of turn 0), ...
 };
 
@@ -48,8 +55,8 @@ enum class KeySpace : uint8_t { kTraining, kEvaluation };
 
 struct GeneratorOptions {
   // A sample has at most so many tokens: context, questions and golden answers, each counted on
-  // its own, with `turn_overhead` for each turn and `sample_overhead` once (chat markers). It has at
-  // most 2 % or one entry of the document fewer.
+  // its own, with `turn_overhead` for each turn and `sample_overhead` once (chat markers). It has
+  // at most 2 % or one entry of the document fewer.
   int64_t target_tokens = 4096;
   CountTokens count;
   int64_t turn_overhead = 3, sample_overhead = 2;

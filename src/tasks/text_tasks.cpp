@@ -4,19 +4,12 @@
 #include <string>
 #include <unordered_set>
 
-#include "tasks/fit.h"
+#include "tasks/fitted.h"
 #include "tasks/haystack.h"
 #include "tasks/keys.h"
 #include "tasks/phrasings.h"
 
 namespace kvasir::tasks {
-
-int64_t count_tokens(const Sample& sample, const GeneratorOptions& options) {
-  int64_t tokens = options.sample_overhead + options.count(sample.context);
-  for (const Turn& turn : sample.turns)
-    tokens += options.turn_overhead + options.count(turn.question) + options.count(turn.golden());
-  return tokens;
-}
 
 namespace {
 
@@ -143,13 +136,14 @@ Sample kv(const GeneratorOptions& options, Random random, int64_t entries) {
   Used used;
   std::vector<std::pair<std::string, std::string>> pairs;
   for (int64_t i = 0; i < entries; ++i) {
-    std::string key = new_key(random, options.key_space, used,
-                              [](Random& r) { return random_hex(r, 6); });
+    std::string key =
+        new_key(random, options.key_space, used, [](Random& r) { return random_hex(r, 6); });
     std::string value = random_hex(random, 6);
     sample.context += '"' + key + "\": \"" + value + "\",\n";
     pairs.emplace_back(std::move(key), std::move(value));
   }
-  const std::vector<uint64_t> asked = random.sample(pairs.size(), static_cast<uint64_t>(options.turns));
+  const std::vector<uint64_t> asked =
+      random.sample(pairs.size(), static_cast<uint64_t>(options.turns));
   for (size_t i = 0; i < asked.size(); ++i) {
     const size_t at = options.depth < 0 ? asked[i] : place_of(options.depth, i, pairs.size());
     add_fact(sample, "depth", i, static_cast<double>(at) / static_cast<double>(pairs.size()));
@@ -243,37 +237,14 @@ constexpr TextTask kTasks[] = {{"needle", needle, true, 60, 25},
                                {"icl", icl, false, 2, 450},
                                {"presuf", presuf, false, 3, 1500}};
 
-class TextGenerator final : public Generator {
- public:
-  TextGenerator(const TextTask& task, GeneratorOptions options)
-      : task_(task), options_(std::move(options)) {}
-
-  Result<Sample> sample(uint64_t seed, uint64_t index) const override {
-    const Random random(seed, "text." + std::string(task_.name), index);
-    const int64_t least = int64_t{task_.least_units} * options_.turns;
-    const int64_t guess = options_.target_tokens * 95 / task_.tokens_of_unit_hundredths;
-    return fit_sample(options_, least, guess, [&](int64_t units) {
-      Sample sample = task_.build(options_, random, units);
-      sample.task = task_.name;
-      sample.id = std::to_string(index);
-      finish(sample, options_);
-      return sample;
-    });
-  }
-
- private:
-  const TextTask& task_;
-  GeneratorOptions options_;
-};
-
 }  // namespace
 
-Result<std::unique_ptr<Generator>> make_text_task(std::string_view name,
-                                                  GeneratorOptions options) {
+Result<std::unique_ptr<Generator>> make_text_task(std::string_view name, GeneratorOptions options) {
   const auto* task = std::find_if(std::begin(kTasks), std::end(kTasks),
                                   [&](const TextTask& each) { return each.name == name; });
   if (task == std::end(kTasks))
-    return Error(ErrorCode::kNotFound, "expected needle, kv, var, icl or presuf", std::string(name));
+    return Error(ErrorCode::kNotFound, "expected needle, kv, var, icl or presuf",
+                 std::string(name));
   const auto refuse = [&](std::string why) {
     return Error(ErrorCode::kInvalidArgument, std::move(why), std::string(name));
   };
@@ -292,7 +263,20 @@ Result<std::unique_ptr<Generator>> make_text_task(std::string_view name,
   if (options.depth > 1) return refuse("a depth lies between 0 and 1");
   if (task->needs_haystack && options.haystack == nullptr)
     return refuse("needs texts to hide statements in: name a haystack");
-  return std::unique_ptr<Generator>(std::make_unique<TextGenerator>(*task, std::move(options)));
+  const int64_t least = int64_t{task->least_units} * options.turns;
+  const int64_t guess = options.target_tokens * 95 / task->tokens_of_unit_hundredths;
+  return make_fitted(
+      {.task = std::string(name),
+       .tag = "text." + std::string(name),
+       .least = least,
+       .guess = guess,
+       .build =
+           [build = task->build](const GeneratorOptions& of, Random random, int64_t units) {
+             Sample sample = build(of, random, units);
+             finish(sample, of);
+             return sample;
+           }},
+      std::move(options));
 }
 
 }  // namespace kvasir::tasks

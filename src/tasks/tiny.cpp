@@ -33,8 +33,7 @@ Writer context() { return Writer{}.id(kBos).id(kCtx); }
 Writer query(uint64_t operation) { return Writer{}.id(kQry).id(operation); }
 
 void ask(TinySession& session, Writer query, Writer answer, std::string_view task) {
-  session.turns.push_back(
-      {std::move(query.id(kAns).ids), std::move(answer.id(kEot).ids), task});
+  session.turns.push_back({std::move(query.id(kAns).ids), std::move(answer.id(kEot).ids), task});
 }
 
 Random stream(uint64_t seed, std::string_view task, uint64_t index) {
@@ -153,7 +152,8 @@ TinySession hop(const TinyOptions& options, uint64_t seed, uint64_t index) {
   for (const uint64_t chain : random.sample(chains, static_cast<uint64_t>(options.turns))) {
     const uint64_t* first = &names[chain * length];
     if (!options.collect) {
-      ask(session, query(kHopResolve).sym(first[length - 1], 2), Writer{}.num(values[chain]), "hop");
+      ask(session, query(kHopResolve).sym(first[length - 1], 2), Writer{}.num(values[chain]),
+          "hop");
       continue;
     }
     Writer answer;
@@ -233,7 +233,11 @@ TinySession qa(const TinyOptions& options, uint64_t seed, uint64_t index, bool i
   TinySession session;
   Writer writer = context();
   for (size_t i = 0; i < count; ++i)
-    writer.sym(entities[i] >> 4, 2).id(kSmall + (entities[i] & 15)).id(kMap).sym(objects[i], 2).id(kSep);
+    writer.sym(entities[i] >> 4, 2)
+        .id(kSmall + (entities[i] & 15))
+        .id(kMap)
+        .sym(objects[i], 2)
+        .id(kSep);
   session.context = std::move(writer.id(kEndCtx).ids);
   for (const uint64_t target : targets) {
     Writer question = query(is_choice ? kChoice : kQa);
@@ -266,7 +270,8 @@ TinySession icl(const TinyOptions& options, uint64_t seed, uint64_t index) {
     Example drawn{random.below(8), {}};
     for (int i = 0; i < 4; ++i) {
       const bool is_clean = random.unit() < 0.85;
-      drawn.symbols.sym(is_clean ? part[drawn.of_class * 6 + random.below(6)] : random.below(64), 1);
+      drawn.symbols.sym(is_clean ? part[drawn.of_class * 6 + random.below(6)] : random.below(64),
+                        1);
     }
     return drawn;
   };
@@ -310,14 +315,18 @@ TinySession find(const TinyOptions& options, uint64_t seed, uint64_t index) {
   Numbers distinct = sorted;
   distinct.erase(std::unique(distinct.begin(), distinct.end()), distinct.end());
   const uint64_t second = distinct.size() > 1 ? 1 : 0;
-  const uint64_t results[] = {distinct.back(),  distinct[distinct.size() - 1 - second],
-                              distinct.front(), distinct[second],
-                              mode,             sorted[(count - 1) / 2]};
+  const uint64_t results[] = {distinct.back(),
+                              distinct[distinct.size() - 1 - second],
+                              distinct.front(),
+                              distinct[second],
+                              mode,
+                              sorted[(count - 1) / 2]};
   TinySession session;
   Writer writer = context();
   for (const uint64_t each : numbers) writer.num(each);
   session.context = std::move(writer.id(kEndCtx).ids);
-  for (const uint64_t operation : random.sample(6, static_cast<uint64_t>(std::min(options.turns, 6))))
+  for (const uint64_t operation :
+       random.sample(6, static_cast<uint64_t>(std::min(options.turns, 6))))
     ask(session, query(kMax + operation), Writer{}.num(results[operation]), "find");
   return session;
 }
@@ -366,7 +375,8 @@ TinySession sum(const TinyOptions& options, uint64_t seed, uint64_t index) {
   const Documents drawn = documents(random, options);
   TinySession session;
   write(session, drawn.parts);
-  for (const uint64_t document : random.sample(drawn.ids.size(), static_cast<uint64_t>(options.turns)))
+  for (const uint64_t document :
+       random.sample(drawn.ids.size(), static_cast<uint64_t>(options.turns)))
     ask_sum(session, drawn, document);
   return session;
 }
@@ -387,14 +397,13 @@ TinySession mix1(const TinyOptions& options, uint64_t seed, uint64_t index) {
   TinySession session;
   write(session, parts);
   const auto sums = static_cast<uint64_t>((options.turns + 1) / 2);
-  const auto asked = static_cast<uint64_t>(options.turns / 2);
-  const Numbers of_sum = random.sample(drawn.ids.size(), sums), of_pass = random.sample(passes, asked);
+  const Numbers of_sum = random.sample(drawn.ids.size(), sums);
   for (size_t turn = 0; turn < static_cast<size_t>(options.turns); ++turn) {
     if (turn % 2 == 0) {
       ask_sum(session, drawn, of_sum[turn / 2]);
       continue;
     }
-    const uint64_t pass = of_pass[turn / 2];
+    const size_t pass = turn / 2;  // in the order of their drawing, which is not the documents'
     ask(session, query(kPass).sym(ids[pass], 1), Writer{}.num(values[pass]), "pass");
   }
   return session;
@@ -402,8 +411,8 @@ TinySession mix1(const TinyOptions& options, uint64_t seed, uint64_t index) {
 
 TinySession mix2(const TinyOptions& options, uint64_t seed, uint64_t index) {
   TinySession session, of_kv;
-  const std::vector<TinyIds> blocks = copy_parts(session, options.blocks, (options.turns + 1) / 2,
-                                                 options.level, seed, index);
+  const std::vector<TinyIds> blocks =
+      copy_parts(session, options.blocks, (options.turns + 1) / 2, options.level, seed, index);
   const std::vector<TinyIds> entries =
       kv_parts(of_kv, options.entries, options.turns / 2, seed, index);
   std::vector<int> order(blocks.size(), 0);
@@ -431,7 +440,8 @@ std::string why_not(std::string_view task, const TinyOptions& o) {
     return needs(o.hops >= 0 && o.fillers >= 0 && o.chains >= o.turns && o.chains <= 512 &&
                      int64_t{o.chains} * (o.hops + 1) + o.fillers <= 4096,
                  "turns <= chains <= 512 and at most 4,096 statements");
-  if (task == "copy") return needs(o.blocks >= o.turns && o.blocks <= 4096, "turns <= blocks <= 4,096");
+  if (task == "copy")
+    return needs(o.blocks >= o.turns && o.blocks <= 4096, "turns <= blocks <= 4,096");
   if (task == "qa" || task == "choice")
     return needs(o.entries >= std::max(o.turns, 4) && o.entries <= 4096,
                  "turns <= entries, 4 to 4,096 entries");

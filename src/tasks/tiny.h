@@ -17,8 +17,41 @@ namespace kvasir::tasks {
 using TinyIds = std::vector<uint16_t>;
 
 namespace tiny {
-enum : uint16_t { kPad, kBos, kEot, kCtx, kEndCtx, kQry, kAns, kSep, kMap, kLet, kDef, kEnd, kDoc, kOpt, kLab };
-enum : uint16_t { kKv = 16, kPs, kHopCollect, kHopResolve, kCopy, kQa, kChoice, kIcl, kMax, kMax2, kMin, kMin2, kMode, kMed, kSum, kPass };
+enum : uint16_t {
+  kPad,
+  kBos,
+  kEot,
+  kCtx,
+  kEndCtx,
+  kQry,
+  kAns,
+  kSep,
+  kMap,
+  kLet,
+  kDef,
+  kEnd,
+  kDoc,
+  kOpt,
+  kLab
+};
+enum : uint16_t {
+  kKv = 16,
+  kPs,
+  kHopCollect,
+  kHopResolve,
+  kCopy,
+  kQa,
+  kChoice,
+  kIcl,
+  kMax,
+  kMax2,
+  kMin,
+  kMin2,
+  kMode,
+  kMed,
+  kSum,
+  kPass
+};
 inline constexpr uint16_t kSymbol = 32, kSymbols = 64, kSmall = 96, kSmalls = 32, kVocabulary = 128;
 }  // namespace tiny
 

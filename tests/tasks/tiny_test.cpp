@@ -44,8 +44,8 @@ TEST(Tiny, WholeInstancesAreTheDefinitions) {
 
 TEST(Tiny, TheFirstInstanceInFull) {
   const TinySession session = make_tiny("kv", {.entries = 4, .turns = 2}, 0, 0).value();
-  EXPECT_EQ(session.context, (TinyIds{1,  3, 47, 64, 8,  95, 32, 7,  56, 59, 8,  89, 93, 7,
-                                      39, 91, 8, 89, 40, 7,  75, 37, 8,  83, 83, 7,  4}));
+  EXPECT_EQ(session.context, (TinyIds{1,  3,  47, 64, 8,  95, 32, 7,  56, 59, 8,  89, 93, 7,
+                                      39, 91, 8,  89, 40, 7,  75, 37, 8,  83, 83, 7,  4}));
   ASSERT_EQ(session.turns.size(), 2u);
   EXPECT_EQ(session.turns[0].query, (TinyIds{5, 16, 56, 59, 6}));
   EXPECT_EQ(session.turns[0].answer, (TinyIds{89, 93, 2}));
