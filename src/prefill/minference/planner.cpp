@@ -35,6 +35,7 @@ class MInference final : public Planner {
     const auto heads = static_cast<size_t>(q_heads_);
     return GpuRecipe{
         .heads = std::span(budgets_).subspan(static_cast<size_t>(layer) * heads, heads),
+        .mass = static_cast<float>(options_.mass),
         .densest = options_.densest};
   }
   std::optional<std::string> gpu_refusal() const override {
@@ -108,6 +109,7 @@ Result<std::shared_ptr<const Planner>> make_minference(const MethodChoice& choic
   if (!config) return config.error();
   Options options;
   options.ratio = number_option(choice, "ratio", options.ratio);
+  options.mass = number_option(choice, "mass", options.mass);
   options.densest = number_option(choice, "densest", options.densest);
   if (const auto index = choice.options.find("index"); index != choice.options.end())
     options.index = index->second == "reference" ? IndexMode::kReference : IndexMode::kRelative;
