@@ -12,6 +12,7 @@
 #include "cli/exit_codes.h"
 #include "cli/json_lines.h"
 #include "data/prepare.h"
+#include "data/task_samples.h"
 #include "report/table.h"
 #include "text/tokenizer.h"
 
@@ -47,7 +48,7 @@ int threads_of(const Options& options) {
 }
 
 data::Recipe recipe_of(const Options& options) {
-  return data::load_recipe(options.train.recipe, std::nullopt).value();
+  return data::load_recipe(options.train.recipe, data::task_names()).value();
 }
 
 // What `options` and the bars give to data::.

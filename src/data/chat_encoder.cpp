@@ -37,18 +37,23 @@ void ChatEncoder::add(std::string_view text, float weight, Sample& sample) const
   sample.weights.resize(sample.tokens.size(), weight);
 }
 
-Sample ChatEncoder::encode(std::string_view document, std::span<const Turn> turns,
-                           float context_weight) const {
+Sample ChatEncoder::encode(const tasks::Sample& conversation, float context_weight,
+                           float answer_weight) const {
   Sample sample;
-  add(std::string(document) + "\n", context_weight, sample);
-  for (const Turn& turn : turns) {
+  add(conversation.context + "\n", context_weight, sample);
+  for (const tasks::Turn& turn : conversation.turns) {
     add_token(user_, 0, sample);
     add(turn.question, 0, sample);
     add_token(assistant_, 0, sample);
-    add(turn.answer, 1, sample);
-    add_token(end_, 1, sample);
+    add(turn.golden(), answer_weight, sample);
+    add_token(end_, answer_weight, sample);
   }
   return sample;
+}
+
+int64_t ChatEncoder::count(std::string_view text) const {
+  return static_cast<int64_t>(
+      tokenizer_->encode(text, {.add_special_tokens = false, .parse_special = false}).size());
 }
 
 }  // namespace kvasir::data

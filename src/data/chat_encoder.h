@@ -4,28 +4,26 @@
 //   <|begin|> document newline  <|user|> question <|assistant|> answer <|end|>  <|user|> ...
 
 #include <cstdint>
-#include <span>
-#include <string>
 #include <string_view>
 
 #include "base/result.h"
 #include "data/sample.h"
+#include "tasks/task.h"
 #include "text/tokenizer.h"
 
 namespace kvasir::data {
-
-struct Turn {
-  std::string question, answer;
-};
 
 class ChatEncoder {
  public:
   // `tokenizer` must outlive it. Errors: kInvalidArgument where it lacks a token of the format.
   static Result<ChatEncoder> make(const text::Tokenizer& tokenizer);
 
-  // The ids that the chat template and the tokenizer give. The document counts `context_weight` in
-  // the loss, answers with their <|end|> 1, questions and <|user|> nothing. Thread-safe.
-  Sample encode(std::string_view document, std::span<const Turn> turns, float context_weight) const;
+  // The ids that the chat template and the tokenizer give, behind <|begin|>. The document counts
+  // `context_weight` in the loss, golden answers with their <|end|> `answer_weight`, questions and
+  // <|user|> nothing. Thread-safe.
+  Sample encode(const tasks::Sample& sample, float context_weight, float answer_weight) const;
+  // Tokens of a text that stands between special ones. Thread-safe.
+  int64_t count(std::string_view text) const;
   int32_t begin() const { return begin_; }
 
  private:

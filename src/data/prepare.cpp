@@ -100,6 +100,9 @@ Result<Prepared> prepare(const Recipe& recipe, const PrepareOptions& options, Th
   if (!folder) return folder.error();
   if (auto known = check_held_out(recipe, manifest.value()); !known) return known.error();
   Prepared prepared;
+  for (const Title& title : manifest.value().titles)
+    (is_held_out(recipe, title.name) ? prepared.held_out_texts : prepared.training_texts)
+        .push_back(title_path(folder.value(), title.name));
   auto tokenizer = prepare_tokenizer(recipe, manifest.value(), options, pool);
   if (!tokenizer) return tokenizer.error();
   prepared.tokenizer = tokenizer.value();

@@ -3,6 +3,7 @@
 
 #include <filesystem>
 #include <functional>
+#include <vector>
 
 #include "base/result.h"
 #include "data/corpus.h"
@@ -23,6 +24,7 @@ struct PrepareOptions {
 struct Prepared {
   std::filesystem::path tokenizer;  // folder with tokenizer.json and tokenizer_config.json
   Corpus corpus;
+  std::vector<std::filesystem::path> training_texts, held_out_texts;  // for tasks in books
 };
 
 // Trains the recipe's tokenizer on the titles that are not held out and writes

@@ -11,8 +11,8 @@ namespace {
 
 constexpr int64_t kMany = INT64_MAX;
 constexpr int64_t kLongestSequence = int64_t{1} << 24;
-// What a mixture may name, "books" among them; nothing: anything.
-using Sources = std::optional<std::vector<std::string>>;
+// What a mixture may name, "books" among them.
+using Sources = std::vector<std::string>;
 // A rate of exactly 0 would train nothing.
 constexpr double kLeastRate = 1e-12;
 
@@ -69,7 +69,7 @@ void read_tokenizer(TomlReader& table, const std::filesystem::path& folder,
 Mixture read_mixture(TomlReader table, const Sources& sources) {
   Mixture mixture;
   double sum = 0;
-  if (sources) table.finish(*sources);
+  table.finish(sources);
   table.numbers(0, 1e9, [&](const std::string& source, double weight) {
     if (weight > 0) mixture[source] = weight;
     sum += weight;
@@ -89,6 +89,10 @@ void read_data(TomlReader& table, const std::filesystem::path& folder, const Sou
   data.question_fraction = table.number("question_fraction", 0.001, 0.9, data.question_fraction);
   data.most_turns = table.integer("most_turns", 1, 4096, data.most_turns);
   data.context_weight = table.number("context_weight", 0, 1, data.context_weight);
+  data.answer_weight = table.number("answer_weight", 0.001, 1e4, data.answer_weight);
+  if (data.context_weight >= data.answer_weight)
+    table.fail("context_weight", fmt::format("expected less than answer_weight = {}, found {}",
+                                             data.answer_weight, data.context_weight));
   std::optional<TomlReader> mixture = table.table("mixture");
   if (!mixture) table.fail("mixture", "expected a table of shares, found nothing");
   data.mixture = read_mixture(*mixture, sources);
@@ -169,12 +173,9 @@ void read_phases(TomlReader& root, const Sources& sources, Recipe& recipe) {
 }
 
 Recipe read_root(const toml::table& table, std::string_view origin,
-                 const std::filesystem::path& folder, TaskNames tasks) {
-  Sources sources;
-  if (tasks) {
-    sources.emplace(1, std::string(kBooks));
-    sources->insert(sources->end(), tasks->begin(), tasks->end());
-  }
+                 const std::filesystem::path& folder, std::span<const std::string> tasks) {
+  Sources sources{std::string(kBooks)};
+  sources.insert(sources.end(), tasks.begin(), tasks.end());
   Recipe recipe;
   recipe.name = std::filesystem::path(origin).stem().string();
   TomlReader root(table, "", std::string(origin));
@@ -207,7 +208,8 @@ int64_t Recipe::longest_sequence() const {
 }
 
 Result<Recipe> parse_recipe(std::string_view toml, std::string_view origin,
-                            const std::filesystem::path& folder, TaskNames tasks) {
+                            const std::filesystem::path& folder,
+                            std::span<const std::string> tasks) {
   if (!text::is_valid_utf8(toml))  // which the library does not see in all places
     return Error(ErrorCode::kMalformed, "expected UTF-8 text, found other bytes",
                  std::string(origin));
@@ -227,7 +229,7 @@ Result<Recipe> parse_recipe(std::string_view toml, std::string_view origin,
   }
 }
 
-Result<Recipe> load_recipe(const std::filesystem::path& path, TaskNames tasks) {
+Result<Recipe> load_recipe(const std::filesystem::path& path, std::span<const std::string> tasks) {
   auto text = read_file(path);
   if (!text) return text.error();
   return parse_recipe(text.value(), path.string(), path.parent_path(), tasks);

@@ -5,7 +5,6 @@
 #include <cstdint>
 #include <filesystem>
 #include <map>
-#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -52,7 +51,9 @@ struct DataRecipe {
   int64_t least_sample = 256;
   double question_fraction = 0.25;
   int64_t most_turns = 32;
-  double context_weight = 0.05;  // of the loss on a task's document; answers count 1, questions 0
+  // Of the loss on a task's document and on its answers, which are few; books count 1, questions 0.
+  double context_weight = 0.05;
+  double answer_weight = 1;
 };
 
 // One [[phase]]: so many tokens at one length.
@@ -130,14 +131,13 @@ struct Recipe {
   int64_t longest_sequence() const;  // of all phases
 };
 
-// The names that a mixture may have besides "books"; nothing: any, for who makes no samples.
-using TaskNames = std::optional<std::span<const std::string>>;
-
-// Reads a recipe. Paths in the file are relative to `folder`. Errors: kMalformed with file, line
+// Reads a recipe. `tasks` are the names that a mixture may have besides "books"; see task_names().
+// Paths in the file are relative to `folder`. Errors: kMalformed with file, line
 // and field, what was expected and found; unknown keys are errors that name the nearest known one.
 Result<Recipe> parse_recipe(std::string_view toml, std::string_view origin,
-                            const std::filesystem::path& folder, TaskNames tasks);
+                            const std::filesystem::path& folder,
+                            std::span<const std::string> tasks);
 // The same from a file. Errors: as above, kNotFound, kIo.
-Result<Recipe> load_recipe(const std::filesystem::path& path, TaskNames tasks);
+Result<Recipe> load_recipe(const std::filesystem::path& path, std::span<const std::string> tasks);
 
 }  // namespace kvasir::data

@@ -2,14 +2,20 @@
 
 #include <ATen/Context.h>
 #include <ATen/Parallel.h>
+#include <fmt/format.h>
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
+#include <optional>
+#include <set>
 
 #include "base/cpu_info.h"
 #include "base/file.h"
 #include "base/thread_pool.h"
 #include "data/prepare.h"
-#include "kvasir/error.h"
+#include "data/task_samples.h"
+#include "tasks/haystack.h"
+#include "tasks/text_tasks.h"
 #include "text/tokenizer.h"
 #include "train/flops.h"
 #include "train/gpu.h"
@@ -20,16 +26,68 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// Tasks come from whoever registers them; a recipe that names others is refused when it is met.
-class NoSamples final : public data::SampleSource {
+// The tasks that any phase trains on.
+std::set<std::string> tasks_of(const data::Recipe& recipe) {
+  std::set<std::string> tasks;
+  for (const data::PhaseRecipe& phase : recipe.phases)
+    for (const auto& [source, share] : phase.mixture)
+      if (source != data::kBooks && share > 0) tasks.insert(source);
+  return tasks;
+}
+
+// Samples of tasks, and what they are made of: the chat format, and books that are trained on and
+// held out, apart.
+class Samples {
  public:
-  data::Sample make(const data::SampleRequest& request) const override {
-    throw Error(
-        ErrorCode::kUnsupported,
-        "expected a mixture of books alone, found the task \"" + std::string(request.task) + "\"",
-        "recipe");
+  Samples(const data::Recipe& recipe, const data::Corpus& corpus, const fs::path& texts,
+          const text::Tokenizer& tokenizer)
+      : encoder_(data::ChatEncoder::make(tokenizer).value()) {
+    if (!tasks_of(recipe).empty()) {
+      const std::vector<std::string>& held_out = recipe.data.held_out;
+      std::vector<fs::path> training_texts, held_out_texts;
+      for (size_t i = 0; i < corpus.size(); ++i) {
+        const bool is_held_out =
+            std::binary_search(held_out.begin(), held_out.end(), corpus.name(i));
+        (is_held_out ? held_out_texts : training_texts)
+            .push_back(texts / (corpus.name(i) + ".txt"));
+      }
+      training_ = tasks::Haystack::load(training_texts).value();
+      if (!held_out_texts.empty()) held_out_ = tasks::Haystack::load(held_out_texts).value();
+    }
+    source_.emplace(tasks::make_text_task, encoder_, recipe.data, training_ ? &*training_ : nullptr,
+                    held_out_ ? &*held_out_ : nullptr);
   }
+  Samples(const Samples&) = delete;
+  Samples& operator=(const Samples&) = delete;
+
+  const data::ChatEncoder& encoder() const { return encoder_; }
+  const data::SampleSource& source() const { return *source_; }
+
+ private:
+  data::ChatEncoder encoder_;
+  std::optional<tasks::Haystack> training_, held_out_;
+  std::optional<data::TaskSamples> source_;
 };
+
+// Losses on what is never trained on: books, and the answers of tasks.
+std::vector<std::pair<std::string, std::function<double(TrainStep&)>>> evaluations_of(
+    const data::BatchSource& source) {
+  std::vector<std::pair<std::string, std::function<double(TrainStep&)>>> evaluations;
+  const data::Recipe& recipe = source.recipe();
+  if (recipe.data.held_out.empty()) return evaluations;
+  for (const int64_t length : recipe.evaluation.lengths) {
+    evaluations.emplace_back(fmt::format("held_out_loss_{}", length),
+                             [&source, length](TrainStep& step) {
+                               return step.evaluate(source.held_out_books(length));
+                             });
+    for (const std::string& task : tasks_of(recipe))
+      evaluations.emplace_back(fmt::format("{}_answer_loss_{}", task, length),
+                               [&source, length, task](TrainStep& step) {
+                                 return step.evaluate(source.held_out_samples(task, length));
+                               });
+  }
+  return evaluations;
+}
 
 std::string config_json(const data::Recipe& recipe, const text::Tokenizer& tokenizer) {
   const data::ModelRecipe& model = recipe.model;
@@ -103,7 +161,7 @@ OptimizerOptions optimizer_of(const data::OptimizerRecipe& from) {
 }  // namespace
 
 fs::path run_recipe(const RunOptions& run) {
-  const data::Recipe recipe = data::load_recipe(run.recipe, std::nullopt).value();
+  const data::Recipe recipe = data::load_recipe(run.recipe, data::task_names()).value();
   const int threads = run.threads > 0 ? run.threads : usable_cpus();
   ThreadPool pool(threads);
   at::set_num_threads(threads);
@@ -111,14 +169,11 @@ fs::path run_recipe(const RunOptions& run) {
       data::prepare(recipe, {.corpus = run.corpus, .output = run.output}, pool).value();
   const text::Tokenizer tokenizer =
       text::Tokenizer::load(prepared.tokenizer / "tokenizer.json").value();
-  const auto begin = tokenizer.token_to_id("<|begin|>");
-  if (!begin)
-    throw Error(ErrorCode::kUnsupported, "expected a tokenizer with <|begin|>, found none",
-                prepared.tokenizer.string());
-
-  const NoSamples samples;
+  const Samples samples(recipe, prepared.corpus,
+                        run.corpus.empty() ? recipe.data.corpus : run.corpus, tokenizer);
   const data::BatchSource source =
-      data::BatchSource::make(recipe, prepared.corpus, samples, *begin).value();
+      data::BatchSource::make(recipe, prepared.corpus, samples.source(), samples.encoder().begin())
+          .value();
   const data::Share share{
       .rank = run.rank, .processes = run.processes, .pass_tokens = recipe.precision.pass_tokens};
   RecipeBatches batches(source, share, {.threads = std::max(1, threads / 2), .ahead = 4});
@@ -141,12 +196,7 @@ fs::path run_recipe(const RunOptions& run) {
   options.checkpoint_every = recipe.checkpoint.every_steps;
   options.checkpoint_minutes = recipe.checkpoint.every_minutes;
   options.keep = static_cast<int>(recipe.checkpoint.keep);
-  if (!recipe.data.held_out.empty())
-    for (const int64_t length : recipe.evaluation.lengths)
-      options.evaluations.emplace_back("held_out_loss_" + std::to_string(length),
-                                       [&source, length](TrainStep& step) {
-                                         return step.evaluate(source.held_out_books(length));
-                                       });
+  options.evaluations = evaluations_of(source);
   options.evaluate_every = recipe.evaluation.every_steps;
   options.say = run.say;
   options.stop = run.stop;

@@ -144,6 +144,8 @@ INSTANTIATE_TEST_SUITE_P(
               ":27: phase[0].batch_tokens: expected a multiple of sequence = 1024, found 8191"},
         Fault{"Choice", "\"muon\"", "\"muno\"",
               ":37: optimizer.name: expected one of adamw, muon, found \"muno\"; did you mean"},
+        Fault{"Weights", "[data.mixture]", "context_weight = 1\n[data.mixture]",
+              ":19: data.context_weight: expected less than answer_weight = 1, found 1"},
         Fault{"ListOfTexts", "[\"b\", \"a\"]", "[\"b\", 3]",
               ":17: data.held_out: expected a list of texts, found 3"},
         Fault{"TableAsValue", "[optimizer]", "[x]",
@@ -152,14 +154,6 @@ INSTANTIATE_TEST_SUITE_P(
               ":2: precision: expected a table, [precision], found \"bf16\""},
         Fault{"Twice", "seed = 7", "seed = 7\nseed = 8", ":2: expected TOML"}),
     [](const auto& info) { return std::string(info.param.name); });
-
-TEST(Recipe, AnyTaskWhereNoneAreNamed) {
-  std::string text = kGood;
-  text.replace(text.find("needle"), 6, "riddle");
-  EXPECT_FALSE(parse(text));
-  const Recipe recipe = parse_recipe(text, "x.toml", "", std::nullopt).value();
-  EXPECT_EQ(recipe.data.mixture, (Mixture{{"books", 0.5}, {"riddle", 0.25}}));
-}
 
 TEST(Recipe, NeedsAPhase) {
   const auto recipe =

@@ -2,9 +2,9 @@
 
 #include <algorithm>
 #include <cmath>
-#include <functional>
 #include <limits>
-#include <numeric>
+
+#include "prefill/select.h"
 
 namespace kvasir::prefill::minference {
 namespace {
@@ -23,30 +23,6 @@ int64_t clamp_budget(int64_t budget, double ratio, int64_t fewest, int64_t lengt
 Budgets clamp_budgets(int64_t columns, int64_t offsets, double ratio, int64_t length) {
   return {.columns = clamp_budget(columns, ratio, kernels::kFewestColumns, length),
           .offsets = clamp_budget(offsets, ratio, kernels::kFewestOffsets, length)};
-}
-
-void select_highest(std::span<const float> scores, int64_t count, std::vector<float>& scratch,
-                    std::vector<int32_t>& indices) {
-  indices.clear();
-  if (count <= 0) return;
-  if (count >= std::ssize(scores)) {
-    indices.resize(scores.size());
-    std::iota(indices.begin(), indices.end(), 0);
-    return;
-  }
-  const auto comparable = [](float score) { return std::isnan(score) ? -kInfinity : score; };
-  scratch.resize(scores.size());
-  std::ranges::transform(scores, scratch.begin(), comparable);
-  const auto last = scratch.begin() + count - 1;
-  std::nth_element(scratch.begin(), last, scratch.end(), std::greater<>());
-  const float lowest = *last;
-  int64_t equal = count - std::count_if(scratch.begin(), last,
-                                        [lowest](float score) { return score > lowest; });
-  for (int64_t i = 0; i < std::ssize(scores); ++i) {
-    const float score = comparable(scores[static_cast<size_t>(i)]);
-    if (score > lowest || (score == lowest && equal-- > 0))
-      indices.push_back(static_cast<int32_t>(i));
-  }
 }
 
 void select_vertical_slash(std::span<float> column_sums, std::span<float> offset_sums,

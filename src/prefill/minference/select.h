@@ -22,11 +22,6 @@ struct Budgets {
 // offsets and at most `length` of each.
 Budgets clamp_budgets(int64_t columns, int64_t offsets, double ratio, int64_t length);
 
-// The `count` indices with the highest scores, ascending; where scores are equal the lower index is
-// taken. NaN counts as the lowest score. `scratch` is used again and again.
-void select_highest(std::span<const float> scores, int64_t count, std::vector<float>& scratch,
-                    std::vector<int32_t>& indices);
-
 // Columns and offsets (distances between query and key), both ascending.
 struct Selection {
   std::vector<int32_t> columns;
