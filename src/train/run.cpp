@@ -35,40 +35,6 @@ std::set<std::string> tasks_of(const data::Recipe& recipe) {
   return tasks;
 }
 
-// Samples of tasks, and what they are made of: the chat format, and books that are trained on and
-// held out, apart.
-class Samples {
- public:
-  Samples(const data::Recipe& recipe, const data::Corpus& corpus, const fs::path& texts,
-          const text::Tokenizer& tokenizer)
-      : encoder_(data::ChatEncoder::make(tokenizer).value()) {
-    if (!tasks_of(recipe).empty()) {
-      const std::vector<std::string>& held_out = recipe.data.held_out;
-      std::vector<fs::path> training_texts, held_out_texts;
-      for (size_t i = 0; i < corpus.size(); ++i) {
-        const bool is_held_out =
-            std::binary_search(held_out.begin(), held_out.end(), corpus.name(i));
-        (is_held_out ? held_out_texts : training_texts)
-            .push_back(texts / (corpus.name(i) + ".txt"));
-      }
-      training_ = tasks::Haystack::load(training_texts).value();
-      if (!held_out_texts.empty()) held_out_ = tasks::Haystack::load(held_out_texts).value();
-    }
-    source_.emplace(tasks::make_text_task, encoder_, recipe.data, training_ ? &*training_ : nullptr,
-                    held_out_ ? &*held_out_ : nullptr);
-  }
-  Samples(const Samples&) = delete;
-  Samples& operator=(const Samples&) = delete;
-
-  const data::ChatEncoder& encoder() const { return encoder_; }
-  const data::SampleSource& source() const { return *source_; }
-
- private:
-  data::ChatEncoder encoder_;
-  std::optional<tasks::Haystack> training_, held_out_;
-  std::optional<data::TaskSamples> source_;
-};
-
 // Losses on what is never trained on: books, and the answers of tasks.
 std::vector<std::pair<std::string, std::function<double(TrainStep&)>>> evaluations_of(
     const data::BatchSource& source) {
@@ -169,11 +135,18 @@ fs::path run_recipe(const RunOptions& run) {
       data::prepare(recipe, {.corpus = run.corpus, .output = run.output}, pool).value();
   const text::Tokenizer tokenizer =
       text::Tokenizer::load(prepared.tokenizer / "tokenizer.json").value();
-  const Samples samples(recipe, prepared.corpus,
-                        run.corpus.empty() ? recipe.data.corpus : run.corpus, tokenizer);
+  const data::ChatEncoder encoder = data::ChatEncoder::make(tokenizer).value();
+  // Sentences for tasks that are set in books.
+  const auto haystack = [](const std::vector<fs::path>& texts) {
+    return texts.empty() ? std::optional<tasks::Haystack>()
+                         : std::optional(tasks::Haystack::load(texts).value());
+  };
+  const std::optional<tasks::Haystack> training = haystack(prepared.training_texts);
+  const std::optional<tasks::Haystack> held_out = haystack(prepared.held_out_texts);
+  const data::TaskSamples samples(tasks::make_text_task, encoder, recipe.data,
+                                  training ? &*training : nullptr, held_out ? &*held_out : nullptr);
   const data::BatchSource source =
-      data::BatchSource::make(recipe, prepared.corpus, samples.source(), samples.encoder().begin())
-          .value();
+      data::BatchSource::make(recipe, prepared.corpus, samples, encoder.begin()).value();
   const data::Share share{
       .rank = run.rank, .processes = run.processes, .pass_tokens = recipe.precision.pass_tokens};
   RecipeBatches batches(source, share, {.threads = std::max(1, threads / 2), .ahead = 4});
