@@ -3,6 +3,7 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
 
+#include "cuda/check.h"
 #include "cuda/device.h"
 #include "kernels/add_norm/add_norm_cuda.h"
 #include "kernels/cross_entropy/cross_entropy_cuda.h"
@@ -21,6 +22,7 @@ cuda::Context context_of(const at::Tensor& tensor) {
   if (tensor.get_device() != known_index) {
     known_index = static_cast<int>(tensor.get_device());
     const cuda::Device device = cuda::find_device(known_index).value();
+    KVASIR_CUDA(cudaSetDevice(known_index));  // our runtime's own idea of it, thread by thread
     context.multiprocessors = device.multiprocessors;
     context.compute_capability = device.compute_capability;
   }

@@ -2,16 +2,18 @@
 
 #include <ATen/Context.h>
 #include <ATen/Parallel.h>
+#include <fmt/format.h>
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <set>
 
 #include "base/cpu_info.h"
 #include "base/file.h"
 #include "base/thread_pool.h"
 #include "data/prepare.h"
 #include "data/task_samples.h"
-#include "kvasir/error.h"
 #include "tasks/haystack.h"
 #include "tasks/text_tasks.h"
 #include "text/tokenizer.h"
@@ -23,6 +25,35 @@ namespace kvasir::train {
 namespace {
 
 namespace fs = std::filesystem;
+
+// The tasks that any phase trains on.
+std::set<std::string> tasks_of(const data::Recipe& recipe) {
+  std::set<std::string> tasks;
+  for (const data::PhaseRecipe& phase : recipe.phases)
+    for (const auto& [source, share] : phase.mixture)
+      if (source != data::kBooks && share > 0) tasks.insert(source);
+  return tasks;
+}
+
+// Losses on what is never trained on: books, and the answers of tasks.
+std::vector<std::pair<std::string, std::function<double(TrainStep&)>>> evaluations_of(
+    const data::BatchSource& source) {
+  std::vector<std::pair<std::string, std::function<double(TrainStep&)>>> evaluations;
+  const data::Recipe& recipe = source.recipe();
+  if (recipe.data.held_out.empty()) return evaluations;
+  for (const int64_t length : recipe.evaluation.lengths) {
+    evaluations.emplace_back(fmt::format("held_out_loss_{}", length),
+                             [&source, length](TrainStep& step) {
+                               return step.evaluate(source.held_out_books(length));
+                             });
+    for (const std::string& task : tasks_of(recipe))
+      evaluations.emplace_back(fmt::format("{}_answer_loss_{}", task, length),
+                               [&source, length, task](TrainStep& step) {
+                                 return step.evaluate(source.held_out_samples(task, length));
+                               });
+  }
+  return evaluations;
+}
 
 std::string config_json(const data::Recipe& recipe, const text::Tokenizer& tokenizer) {
   const data::ModelRecipe& model = recipe.model;
@@ -138,12 +169,7 @@ fs::path run_recipe(const RunOptions& run) {
   options.checkpoint_every = recipe.checkpoint.every_steps;
   options.checkpoint_minutes = recipe.checkpoint.every_minutes;
   options.keep = static_cast<int>(recipe.checkpoint.keep);
-  if (!recipe.data.held_out.empty())
-    for (const int64_t length : recipe.evaluation.lengths)
-      options.evaluations.emplace_back("held_out_loss_" + std::to_string(length),
-                                       [&source, length](TrainStep& step) {
-                                         return step.evaluate(source.held_out_books(length));
-                                       });
+  options.evaluations = evaluations_of(source);
   options.evaluate_every = recipe.evaluation.every_steps;
   options.say = run.say;
   options.stop = run.stop;

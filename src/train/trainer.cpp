@@ -72,11 +72,14 @@ class Run {
     last_checkpoint_ = interval_start_ = now();
     while (state_.step < schedule_.total_steps) {
       one_step();
-      const bool stops = options_.stop && options_.stop();
-      const bool ends = stops || state_.step == schedule_.total_steps;
       const bool logs = state_.step % options_.log_every == 0;
+      // Asking the others takes waiting for them: not at every step.
+      const bool asks = logs || !group_;
+      const bool stops = options_.stop && asks && any(options_.stop());
+      const bool ends = stops || state_.step == schedule_.total_steps;
+      const bool by_time = options_.checkpoint_minutes > 0 && logs && any(is_time());
       const bool evaluates = state_.step == schedule_.total_steps || every(options_.evaluate_every);
-      const bool writes = ends || every(options_.checkpoint_every) || (logs && is_time());
+      const bool writes = ends || every(options_.checkpoint_every) || by_time;
       if (writes || logs) read_metrics();
       if (writes) checkpoint();
       if (evaluates) evaluate();
@@ -205,10 +208,10 @@ class Run {
 
   bool every(int64_t steps) const { return steps > 0 && state_.step % steps == 0; }
 
-  // Whether a checkpoint is due by time. Clocks of processes differ: any of them says so for all.
-  bool is_time() {
-    if (options_.checkpoint_minutes <= 0) return false;
-    const bool mine = now() - last_checkpoint_ >= 60 * options_.checkpoint_minutes;
+  bool is_time() const { return now() - last_checkpoint_ >= 60 * options_.checkpoint_minutes; }
+
+  // Whether any process says so: clocks and signals of processes differ, what they do must not.
+  bool any(bool mine) {
     if (!group_) return mine;
     at::Tensor votes = at::full({1}, mine ? 1.0 : 0.0, parameters_.masters().options());
     group_->sum(votes);

@@ -54,7 +54,8 @@ struct TrainOptions {
   std::vector<std::pair<std::string, std::function<double(TrainStep&)>>> evaluations;
   int64_t evaluate_every = 0;                   // 0: at the end only
   std::function<void(const std::string&)> say;  // a line for a person; null: silent
-  std::function<bool()> stop;  // asked between steps: ends the run with a checkpoint; may be null
+  std::function<bool()> stop;  // asked between steps (with a group: at lines of the log); ends the
+                               // run with a checkpoint
 };
 
 struct TrainResult {
