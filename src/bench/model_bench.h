@@ -13,11 +13,11 @@
 
 namespace kvasir::bench {
 
-// The configuration of a named shape: "16m" is that of the shipped model (8 layers, hidden 384, 6 query
-// and 2 KV heads of 64, feed-forward 1,024, vocabulary 8,192, tied), "1b" is that of Llama 3.2 1B (16 layers, hidden 2,048, 32
-// query and 8 KV heads of 64, feed-forward 8,192, vocabulary 128,256, tied), "8b" that of Llama 3.1
-// 8B (32 layers, hidden 4,096, 32 and 8 heads of 128, feed-forward 14,336, not tied). Throws
-// kInvalidArgument.
+// The configuration of a named shape: "16m" is that of the shipped model (8 layers, hidden 384, 6
+// query and 2 KV heads of 64, feed-forward 1,024, vocabulary 8,192, tied), "1b" is that of
+// Llama 3.2 1B (16 layers, hidden 2,048, 32 query and 8 KV heads of 64, feed-forward 8,192,
+// vocabulary 128,256, tied), "8b" that of Llama 3.1 8B (32 layers, hidden 4,096, 32 and 8 heads of
+// 128, feed-forward 14,336, not tied). Throws kInvalidArgument.
 formats::ModelConfig named_shape(const std::string& name);
 
 // What the options ask for: lengths or else `fallback`; the model's or the named shape's

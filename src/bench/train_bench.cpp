@@ -52,23 +52,23 @@ Report train(const BenchOptions& options, const std::optional<cuda::Device>& gpu
   train::Parameters parameters(config, device, gpu ? at::kBFloat16 : at::kFloat);
   parameters.initialise(1);
   train::Optimizer optimizer(parameters, {});
-  for (const int64_t length : lengths_or(
-           options, gpu ? config.hidden_size >= 1024 ? std::vector<int64_t>{8192}
-                                                     : std::vector<int64_t>{1024, 4096}
-                        : std::vector<int64_t>{512})) {
+  for (const int64_t length :
+       lengths_or(options, gpu ? config.hidden_size >= 1024 ? std::vector<int64_t>{8192}
+                                                            : std::vector<int64_t>{1024, 4096}
+                               : std::vector<int64_t>{512})) {
     const auto [rows, passes] = step_size(config, gpu.has_value(), length);
     progress << fmt::format("training, {} passes of {} rows, sequences of {}\n", passes, rows,
                             length);
     std::vector<train::Batch> batches;
     for (uint64_t i = 0; i < 4; ++i)
       batches.push_back(random_batch(rows, length, config.vocab_size, i));
-    train::TrainStep step(parameters, optimizer, nullptr, {.batches = passes});
+    train::TrainStep step(parameters, optimizer, nullptr, {});
     size_t next = 0;
     constexpr int kSteps = 4;  // between two looks at the losses
     const Timing timing = measure(options.repetitions, [&] {
       at::Tensor metrics;
       for (int i = 0; i < (gpu ? kSteps : 1); ++i)
-        metrics = step.run([&] { return batches[next++ % batches.size()]; }, 1e-5);
+        metrics = step.run(passes, [&] { return batches[next++ % batches.size()]; }, 1e-5);
       metrics.cpu();
     });
     const double tokens = static_cast<double>(rows * passes * (gpu ? kSteps : 1));

@@ -339,16 +339,17 @@ void add_tokenize(CLI::App& app, Options& options) {
 void add_bench(CLI::App& app, Options& options) {
   Adder add(app);
   BenchFlags& bench = options.bench;
-  add.text("WHAT", "prefill|decode|train|tokenizer|load", "what to measure", [&bench](const auto& v) {
-    bench.what = choose("bench", v, split_choices("prefill|decode|train|tokenizer|load"));
-  });
+  add.text("WHAT", "prefill|decode|train|tokenizer|load", "what to measure",
+           [&bench](const auto& v) {
+             bench.what = choose("bench", v, split_choices("prefill|decode|train|tokenizer|load"));
+           });
   add_model(add, options.engine);
   add_device(add, options.engine);
   add.integer("--threads", "CPU threads (default: all that the process may use)",
               options.engine.threads, 1, kMostThreads);
   add.group("Measurement");
-  add.choice("--shape", "16m|1b|8b", "a 16M, 1B or 8B Llama shape with random weights instead of the model",
-             bench.shape);
+  add.choice("--shape", "16m|1b|8b",
+             "a 16M, 1B or 8B Llama shape with random weights instead of the model", bench.shape);
   add.text("--lengths", "N,...", "tokens, apart by commas (default: a sweep)",
            [&bench](const std::string& value) {
              std::string_view rest = value;
@@ -369,6 +370,33 @@ void add_bench(CLI::App& app, Options& options) {
            [&bench](const std::string& v) { bench.record = v; });
 }
 
+void add_train(CLI::App& app, Options& options) {
+  Adder add(app);
+  TrainFlags& train = options.train;
+  add.text("WHAT", kTrainWhat, "what to do",
+           [&train](const auto& v) { train.what = choose("train", v, split_choices(kTrainWhat)); });
+  add.group("Run");
+  add.text("--recipe", "FILE", "the run as TOML, as in recipes/",
+           [&train](const std::string& v) { train.recipe = v; });
+  add.text("--corpus", "DIR", "folder of the texts NAME.txt (default: the recipe's)",
+           [&train](const std::string& v) { train.corpus = v; });
+  add.text("-o,--output", "DIR", "folder of what is made; of a manifest, its file",
+           [&train](const std::string& v) { train.output = v; });
+  add.flag("--resume", "go on from the latest checkpoint in --output", train.resume);
+  add_device(add, options.engine);
+  add.group("Several devices");
+  add.integer("--processes", "started with the same command, one a device (default: 1)",
+              train.processes, 1, kMostThreads);
+  add.integer("--rank", "which of them this is, from 0 on", train.rank, 0, kMostThreads);
+  add.text("--meet", "HOST:PORT|FILE", "where they meet: process 0 listens there, or a new file",
+           [&train](const std::string& v) { train.meeting = v; });
+  add.group("Run");
+  add.integer("--threads", "CPU threads (default: all that the process may use)",
+              options.engine.threads, 1, kMostThreads);
+  add.group("Output");
+  add.flag("--json", "one JSON object on stdout", options.json);
+}
+
 CLI::App& add_command(CLI::App& app, const char* name, const char* help) {
   CLI::App& command = *app.add_subcommand(name, help);
   command.allow_extras();
@@ -387,6 +415,7 @@ std::vector<std::string> option_choices(const CLI::Option& option) {
 std::unique_ptr<CLI::App> build_app(Options& options) {
   auto app = std::make_unique<CLI::App>("long-context engine: read once, ask often", "kvasir");
   app->allow_extras();
+  app->require_subcommand(0, 1);  // behind one command, another's name is a word: `train run`
   app->set_help_flag("-h,--help", "show this help");
   app->add_flag_callback("--version", [] {}, "show the version");
   add_run(add_command(*app, "run", "read documents, answer questions"), options);
@@ -401,6 +430,7 @@ std::unique_ptr<CLI::App> build_app(Options& options) {
   add_methods.group("Output");
   add_methods.flag("--json", "one JSON object on stdout", options.json);
   add_bench(add_command(*app, "bench", "measure speed"), options);
+  add_train(add_command(*app, "train", "train a model, prepare what it is trained on"), options);
   CLI::App& completion = add_command(*app, "completion", "print a shell completion script");
   Adder(completion).text("SHELL", "bash", "the shell", [](const std::string& value) {
     choose("completion", value, split_choices("bash"));

@@ -1,4 +1,5 @@
-// `kvasir bench` without libtorch in this program: it goes on as kvasir-bench, which stands beside.
+// What needs libtorch, without it in this program: it goes on as kvasir-bench, which stands beside
+// and has the same commands.
 #include <unistd.h>
 
 #include <cerrno>
@@ -8,10 +9,12 @@
 
 #include "base/file.h"
 #include "bench/bench.h"
+#include "train/run.h"
 
-namespace kvasir::bench {
+namespace kvasir {
+namespace {
 
-int run_bench(const BenchOptions&, std::ostream&, std::ostream&) {
+[[noreturn]] void go_on_beside() {
   const std::filesystem::path program =
       std::filesystem::read_symlink("/proc/self/exe").parent_path() / "kvasir-bench";
   std::string words = read_file("/proc/self/cmdline").value();  // each ended by a zero
@@ -27,4 +30,10 @@ int run_bench(const BenchOptions&, std::ostream&, std::ostream&) {
               program.string());
 }
 
-}  // namespace kvasir::bench
+}  // namespace
+
+int bench::run_bench(const BenchOptions&, std::ostream&, std::ostream&) { go_on_beside(); }
+
+std::filesystem::path train::run_recipe(const RunOptions&) { go_on_beside(); }
+
+}  // namespace kvasir

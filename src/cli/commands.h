@@ -21,6 +21,13 @@ int info_command(const Options& options, Environment& environment);
 int tokenize_command(const Options& options, Environment& environment);
 int methods_command(const Options& options, Environment& environment);
 int bench_command(const Options& options, Environment& environment);
+int train_command(const Options& options, Environment& environment);
+
+// What `kvasir train` does, by the word behind it.
+int train_run_command(const Options& options, Environment& environment);
+int train_tokenizer_command(const Options& options, Environment& environment);
+int train_data_command(const Options& options, Environment& environment);
+int train_manifest_command(const Options& options, Environment& environment);
 
 // Loads the model with a progress bar.
 std::unique_ptr<Engine> load_engine(const EngineOptions& options, Environment& environment);

@@ -14,7 +14,7 @@
 
 namespace kvasir::cli {
 
-enum class Command { kRun, kScore, kPlan, kInfo, kTokenize, kMethods, kBench, kCompletion };
+enum class Command { kRun, kScore, kPlan, kInfo, kTokenize, kMethods, kBench, kTrain, kCompletion };
 
 // What one request may set; flags set it for all, a line of --batch for itself.
 struct GenerationOptions {
@@ -72,6 +72,15 @@ struct BenchFlags {
   int repetitions = 5;
 };
 
+struct TrainFlags {
+  std::string what;  // a word of kTrainWhat
+  std::filesystem::path recipe, corpus, output;
+  bool resume = false;
+  int processes = 1, rank = 0;
+  std::string meeting;
+};
+inline constexpr const char* kTrainWhat = "run|tokenizer|data|manifest";
+
 struct Options {
   Command command = Command::kRun;
   EngineOptions engine;  // model, device, dtype, threads, context, chunk, max_sequences, ...
@@ -83,6 +92,7 @@ struct Options {
   int64_t sequences = 1;  // info
   TokenizeOptions tokenize;
   BenchFlags bench;
+  TrainFlags train;
 };
 
 // What parsing gives: options, or text to print on standard output (--help, --version, a

@@ -85,10 +85,25 @@ void check_plan(const PlanOptions& plan) {
     refuse("plan", "expected --layer and --head together, or neither");
 }
 
+void check_train(const TrainFlags& train) {
+  if (train.what.empty()) refuse("train", fmt::format("expected what to do: {}", kTrainWhat));
+  const bool is_manifest = train.what == "manifest";
+  if (!is_manifest && train.recipe.empty()) refuse("train", "expected --recipe FILE");
+  if (is_manifest && !train.recipe.empty())
+    refuse("--recipe", "expected none: a manifest is made of --corpus DIR alone");
+  if (is_manifest && train.corpus.empty()) refuse("train", "expected --corpus DIR");
+  if (train.rank >= train.processes) refuse("--rank", "expected less than --processes");
+  if (train.processes > 1 && train.meeting.empty())
+    refuse("--processes", "expected --meet HOST:PORT or FILE beside it");
+  if (train.output.empty())
+    refuse("train", is_manifest ? "expected --output FILE" : "expected --output DIR");
+}
+
 void check(const Options& options, const std::string& name) {
   if (options.run.generation.logprobs && !options.json)
     refuse("--logprobs", "expected --json beside it: only there log-probabilities are shown");
   const bool needs_model = options.command != Command::kMethods &&
+                           options.command != Command::kTrain &&
                            options.command != Command::kCompletion &&
                            !(options.command == Command::kBench && !options.bench.shape.empty());
   if (needs_model && options.engine.model.empty())
@@ -100,6 +115,7 @@ void check(const Options& options, const std::string& name) {
     refuse(name, "expected a FILE of text or --ids FILE, and not both");
   if (options.command == Command::kBench && options.bench.what.empty())
     refuse(name, "expected what to measure: prefill, decode, tokenizer or load");
+  if (options.command == Command::kTrain) check_train(options.train);
 }
 
 // What the engine is told that requests will ask for.

@@ -27,6 +27,8 @@ int dispatch(const Options& options, Environment& environment) {
       return methods_command(options, environment);
     case Command::kBench:
       return bench_command(options, environment);
+    case Command::kTrain:
+      return train_command(options, environment);
     case Command::kCompletion:
       break;  // its text is all there is
   }

@@ -233,7 +233,8 @@ std::vector<Batch> BatchSource::held_out_samples(std::string_view task, int64_t 
     Sample sample =
         samples_->make({.task = task, .seed = seed, .most_tokens = length, .is_held_out = true});
     if (sample.tokens.empty()) break;
-    for (float& weight : sample.weights) weight = weight < 1 ? 0 : 1;
+    const auto answer = static_cast<float>(recipe_.data.answer_weight);
+    for (float& weight : sample.weights) weight = weight < answer ? 0 : 1;
     Batch& batch = batches.emplace_back();
     add_sample(sample, batch);
     batch.documents.push_back(static_cast<int32_t>(batch.rows()));
@@ -244,9 +245,9 @@ std::vector<Batch> BatchSource::held_out_samples(std::string_view task, int64_t 
 std::string BatchSource::fingerprint() const {
   const DataRecipe& data = recipe_.data;
   Sha256 hash;
-  hash.add(fmt::format("batches 1\n{}\n{}\n{} {} {} {} {}\n", corpus_->source(), recipe_.seed,
+  hash.add(fmt::format("batches 1\n{}\n{}\n{} {} {} {} {} {}\n", corpus_->source(), recipe_.seed,
                        data.least_sample, data.full_fraction, data.question_fraction,
-                       data.most_turns, data.context_weight));
+                       data.most_turns, data.context_weight, data.answer_weight));
   for (const std::string& title : data.held_out) hash.add(title + "\n");
   for (const PhaseRecipe& phase : recipe_.phases) {
     hash.add(fmt::format("{} {} {}\n", phase.sequence, phase.steps(), phase.batch_tokens));

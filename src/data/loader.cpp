@@ -71,7 +71,7 @@ std::optional<Batch> Loader::next() {
       std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   if (!slot.is_ready) return {};
   if (slot.error) throw *slot.error;  // stays in its slot
-  std::optional<Batch> batch = std::move(slot.batch);
+  Batch batch = std::move(*slot.batch);
   slot = {};
   ++taken_;
   room_.notify_all();

@@ -4,12 +4,15 @@
 
 #include "base/file.h"
 #include "data/toml_reader.h"
+#include "text/unicode.h"
 
 namespace kvasir::data {
 namespace {
 
 constexpr int64_t kMany = INT64_MAX;
 constexpr int64_t kLongestSequence = int64_t{1} << 24;
+// What a mixture may name, "books" among them.
+using Sources = std::vector<std::string>;
 // A rate of exactly 0 would train nothing.
 constexpr double kLeastRate = 1e-12;
 
@@ -63,10 +66,11 @@ void read_tokenizer(TomlReader& table, const std::filesystem::path& folder,
   tokenizer.single_digits = table.boolean("single_digits", true);
 }
 
-Mixture read_mixture(TomlReader table, std::span<const std::string> sources) {
+Mixture read_mixture(TomlReader table, const Sources& sources) {
   Mixture mixture;
   double sum = 0;
-  table.numbers(sources, 0, 1e9, [&](const std::string& source, double weight) {
+  table.finish(sources);
+  table.numbers(0, 1e9, [&](const std::string& source, double weight) {
     if (weight > 0) mixture[source] = weight;
     sum += weight;
   });
@@ -74,8 +78,8 @@ Mixture read_mixture(TomlReader table, std::span<const std::string> sources) {
   return mixture;
 }
 
-void read_data(TomlReader& table, const std::filesystem::path& folder,
-               std::span<const std::string> sources, DataRecipe& data) {
+void read_data(TomlReader& table, const std::filesystem::path& folder, const Sources& sources,
+               DataRecipe& data) {
   if (table.has("corpus")) data.corpus = path_of(table.text("corpus"), folder);
   data.manifest = path_of(table.text("manifest"), folder);
   data.held_out = table.texts("held_out");
@@ -85,13 +89,16 @@ void read_data(TomlReader& table, const std::filesystem::path& folder,
   data.question_fraction = table.number("question_fraction", 0.001, 0.9, data.question_fraction);
   data.most_turns = table.integer("most_turns", 1, 4096, data.most_turns);
   data.context_weight = table.number("context_weight", 0, 1, data.context_weight);
+  data.answer_weight = table.number("answer_weight", 0.001, 1e4, data.answer_weight);
+  if (data.context_weight >= data.answer_weight)
+    table.fail("context_weight", fmt::format("expected less than answer_weight = {}, found {}",
+                                             data.answer_weight, data.context_weight));
   std::optional<TomlReader> mixture = table.table("mixture");
   if (!mixture) table.fail("mixture", "expected a table of shares, found nothing");
   data.mixture = read_mixture(*mixture, sources);
 }
 
-PhaseRecipe read_phase(TomlReader& table, std::span<const std::string> sources,
-                       const Mixture& mixture) {
+PhaseRecipe read_phase(TomlReader& table, const Sources& sources, const Mixture& mixture) {
   PhaseRecipe phase;
   phase.sequence = table.integer("sequence", 16, kLongestSequence);
   phase.tokens = table.integer("tokens", phase.sequence, int64_t{1} << 50);
@@ -153,7 +160,7 @@ void read_evaluation(TomlReader& table, EvaluationRecipe& evaluation) {
   std::sort(evaluation.lengths.begin(), evaluation.lengths.end());
 }
 
-void read_phases(TomlReader& root, std::span<const std::string> sources, Recipe& recipe) {
+void read_phases(TomlReader& root, const Sources& sources, Recipe& recipe) {
   for (TomlReader& table : root.tables("phase"))
     recipe.phases.push_back(read_phase(table, sources, recipe.data.mixture));
   if (recipe.phases.empty()) root.fail("phase", "expected at least one [[phase]], found none");
@@ -167,7 +174,7 @@ void read_phases(TomlReader& root, std::span<const std::string> sources, Recipe&
 
 Recipe read_root(const toml::table& table, std::string_view origin,
                  const std::filesystem::path& folder, std::span<const std::string> tasks) {
-  std::vector<std::string> sources{std::string(kBooks)};
+  Sources sources{std::string(kBooks)};
   sources.insert(sources.end(), tasks.begin(), tasks.end());
   Recipe recipe;
   recipe.name = std::filesystem::path(origin).stem().string();
@@ -200,18 +207,25 @@ int64_t Recipe::longest_sequence() const {
   return longest;
 }
 
-Result<Recipe> parse_recipe(std::string_view text, std::string_view origin,
+Result<Recipe> parse_recipe(std::string_view toml, std::string_view origin,
                             const std::filesystem::path& folder,
                             std::span<const std::string> tasks) {
+  if (!text::is_valid_utf8(toml))  // which the library does not see in all places
+    return Error(ErrorCode::kMalformed, "expected UTF-8 text, found other bytes",
+                 std::string(origin));
   try {
-    return read_root(toml::parse(text, origin), origin, folder, tasks);
-  } catch (const toml::parse_error& error) {
+    return read_root(::toml::parse(toml, origin), origin, folder, tasks);
+  } catch (const ::toml::parse_error& error) {
     return Error(ErrorCode::kMalformed,
                  fmt::format("expected TOML, column {}: {}", error.source().begin.column,
                              error.description()),
                  fmt::format("{}:{}", origin, error.source().begin.line));
   } catch (const Error& error) {
     return error;
+  } catch (const std::logic_error& error) {
+    return Error(ErrorCode::kMalformed,
+                 fmt::format("expected TOML, found something else in place of {}", error.what()),
+                 std::string(origin));
   }
 }
 

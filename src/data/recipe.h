@@ -51,7 +51,9 @@ struct DataRecipe {
   int64_t least_sample = 256;
   double question_fraction = 0.25;
   int64_t most_turns = 32;
-  double context_weight = 0.05;  // of the loss on a task's document; answers count 1, questions 0
+  // Of the loss on a task's document and on its answers, which are few; books count 1, questions 0.
+  double context_weight = 0.05;
+  double answer_weight = 1;
 };
 
 // One [[phase]]: so many tokens at one length.
@@ -129,9 +131,9 @@ struct Recipe {
   int64_t longest_sequence() const;  // of all phases
 };
 
-// Reads a recipe. `tasks` are the names that a mixture may have besides "books". Paths in the file
-// are relative to `folder`. Errors: kMalformed with file, line and field, what was expected and
-// found; unknown keys are errors that name the nearest known one.
+// Reads a recipe. `tasks` are the names that a mixture may have besides "books"; see task_names().
+// Paths in the file are relative to `folder`. Errors: kMalformed with file, line
+// and field, what was expected and found; unknown keys are errors that name the nearest known one.
 Result<Recipe> parse_recipe(std::string_view toml, std::string_view origin,
                             const std::filesystem::path& folder,
                             std::span<const std::string> tasks);

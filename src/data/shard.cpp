@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <cstddef>
 #include <cstring>
 
 #include "base/check.h"
@@ -26,7 +27,7 @@ struct Header {
   uint64_t checksum;
   uint64_t reserved[2];
 };
-static_assert(sizeof(Header) == 64);
+static_assert(sizeof(Header) == 64 && offsetof(Header, checksum) == kShardChecksumAt);
 
 uint64_t padded(uint64_t size) { return (size + kAlignment - 1) / kAlignment * kAlignment; }
 
@@ -157,6 +158,12 @@ void TokenView::copy(int64_t first, std::span<int32_t> out) const {
   }
 }
 
+uint64_t shard_checksum(std::span<const std::byte> file) {
+  Checksum checksum;
+  checksum.add(file.subspan(std::min(file.size(), sizeof(Header))));
+  return checksum.value();
+}
+
 Result<ShardContent> parse_shard(std::span<const std::byte> file, std::string_view origin) {
   const auto parsed = parse_header(file, origin);
   if (!parsed) return parsed.error();
@@ -164,9 +171,7 @@ Result<ShardContent> parse_shard(std::span<const std::byte> file, std::string_vi
   const auto malformed = [&](const char* message) {
     return Error(ErrorCode::kMalformed, message, std::string(origin));
   };
-  Checksum checksum;
-  checksum.add(file.subspan(sizeof(Header)));
-  if (checksum.value() != header.checksum)
+  if (shard_checksum(file) != header.checksum)
     return malformed("expected bytes of the checksum in front, found others: the file is damaged");
 
   ShardContent content;

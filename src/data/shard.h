@@ -52,6 +52,10 @@ struct ShardContent {
 };
 Result<ShardContent> parse_shard(std::span<const std::byte> file, std::string_view origin);
 
+// The checksum that a file of these bytes should have, and where in the header it stands.
+uint64_t shard_checksum(std::span<const std::byte> file);
+inline constexpr size_t kShardChecksumAt = 40;
+
 class Shard {
  public:
   // Errors: kNotFound, kIo, kMalformed.

@@ -36,7 +36,7 @@ Heads heads_of(const at::Tensor& qkv, const HeadShape& shape) {
 
 // What the forward leaves to the backward.
 struct Attended {
-  at::Tensor out;              // [rows, q_heads, head_dim]
+  at::Tensor out;  // [rows, q_heads, head_dim]
   std::vector<at::Tensor> kept;
 };
 
@@ -90,8 +90,7 @@ Heads attend_back_on_cpu(const at::Tensor& d_out, const Heads& heads, const Atte
       // [1, q_heads, rows, head_dim], summed over the query heads that share a KV head.
       const int64_t share = d.size(1) / target.size(1);
       at::Tensor part = d.squeeze(0);
-      if (share > 1)
-        part = part.view({target.size(1), share, last - first, d.size(3)}).sum(1);
+      if (share > 1) part = part.view({target.size(1), share, last - first, d.size(3)}).sum(1);
       target.slice(0, first, last).copy_(part.transpose(0, 1));
     };
     store(result.q, d_q);
@@ -108,11 +107,12 @@ at::Tensor by_document(const at::Tensor& heads, int64_t length) {
   return heads.unflatten(0, {-1, length}).transpose(1, 2);
 }
 
-at::Tensor by_row(const at::Tensor& heads) { return heads.transpose(1, 2).contiguous().flatten(0, 1); }
+at::Tensor by_row(const at::Tensor& heads) {
+  return heads.transpose(1, 2).contiguous().flatten(0, 1);
+}
 
 Attended attend_evenly(const Heads& heads, const DeviceBatch& batch) {
-  auto [out, sums, cum_q, cum_k, max_q, max_k, seed, offset, debug] =
-      at::_cudnn_attention_forward(
+  auto [out, sums, cum_q, cum_k, max_q, max_k, seed, offset, debug] = at::_cudnn_attention_forward(
       by_document(heads.q, batch.longest), by_document(heads.k, batch.longest),
       by_document(heads.v, batch.longest), {}, {}, {}, batch.longest, batch.longest,
       /*compute_log_sumexp=*/true, 0, /*is_causal=*/true);
@@ -158,13 +158,14 @@ bool is_cudnn_case(const DeviceBatch& batch, const HeadShape& shape, int64_t win
 }
 
 struct AttentionFunction : Function<AttentionFunction> {
-  static at::Tensor forward(AutogradContext* context, const at::Tensor& qkv,
-                            const HeadShape& shape, const DeviceBatch& batch, int64_t window) {
+  static at::Tensor forward(AutogradContext* context, const at::Tensor& qkv, const HeadShape& shape,
+                            const DeviceBatch& batch, int64_t window) {
     rotate(qkv, shape, batch.cos_sin, batch.rotation);
     const Heads heads = heads_of(qkv, shape);
-    const Attended attended = !qkv.is_cuda()                          ? attend_on_cpu(heads, batch, window)
-                              : is_cudnn_case(batch, shape, window) ? attend_evenly(heads, batch)
-                                                        : attend_raggedly(heads, batch, window);
+    const Attended attended = !qkv.is_cuda() ? attend_on_cpu(heads, batch, window)
+                              : is_cudnn_case(batch, shape, window)
+                                  ? attend_evenly(heads, batch)
+                                  : attend_raggedly(heads, batch, window);
     variable_list kept{qkv, attended.out};
     kept.insert(kept.end(), attended.kept.begin(), attended.kept.end());
     // Not save_for_backward: qkv is an input that was changed, and the output is kept as a view.
@@ -181,12 +182,10 @@ struct AttentionFunction : Function<AttentionFunction> {
     const std::vector<int64_t> words = context->saved_data["shape"].toIntVector();
     const HeadShape shape{words[0], words[1], words[2], words[3] != 0};
     const int64_t window = context->saved_data["window"].toInt();
-    const auto& batch =
-        *reinterpret_cast<const DeviceBatch*>(context->saved_data["batch"].toInt());
+    const auto& batch = *reinterpret_cast<const DeviceBatch*>(context->saved_data["batch"].toInt());
     const Heads heads = heads_of(kept[0], shape);
     const Attended attended{kept[1], {kept.begin() + 2, kept.end()}};
-    const at::Tensor d_out =
-        d[0].contiguous().view({d[0].size(0), shape.q_heads, shape.head_dim});
+    const at::Tensor d_out = d[0].contiguous().view({d[0].size(0), shape.q_heads, shape.head_dim});
     const Heads back = !d_out.is_cuda() ? attend_back_on_cpu(d_out, heads, attended, batch, window)
                        : is_cudnn_case(batch, shape, window)
                            ? attend_back_evenly(d_out, heads, attended, batch)

@@ -1,16 +1,10 @@
 #pragma once
-// What one forward and backward pass takes: documents packed one after another.
+// Batches of training are those that the data room makes.
 
-#include <cstdint>
-#include <vector>
+#include "data/batch.h"
 
 namespace kvasir::train {
 
-struct Batch {
-  std::vector<int32_t> tokens;     // [rows]
-  std::vector<int32_t> targets;    // [rows]: the token that should follow
-  std::vector<float> weights;      // [rows] of the row's loss; 0: the target counts nothing
-  std::vector<int32_t> documents;  // first row of each document, then rows: [documents + 1]
-};
+using data::Batch;
 
 }  // namespace kvasir::train

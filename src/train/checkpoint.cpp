@@ -77,8 +77,7 @@ void write_model(const fs::path& folder, const std::vector<StoredTensor>& tensor
   }
   nlohmann::json map;
   for (size_t i = 0; i < shards.size(); ++i) {
-    const std::string name =
-        fmt::format("model-{:05}-of-{:05}.safetensors", i + 1, shards.size());
+    const std::string name = fmt::format("model-{:05}-of-{:05}.safetensors", i + 1, shards.size());
     write_tensors(folder / name, shards[i], weights);
     for (const StoredTensor& tensor : shards[i]) map[tensor.name] = name;
   }
@@ -122,13 +121,13 @@ void read_flat(const fs::path& path, const std::vector<StoredTensor>& tensors,
   for (const StoredTensor& tensor : tensors) {
     const formats::TensorView* view = file.find(tensor.name);
     if (!view || view->shape != tensor.shape || view->dtype != DType::kF32)
-      throw Error(ErrorCode::kMalformed,
-                  fmt::format("expected {} in f32 with {} elements, found {}; was it written with "
-                              "another config.json?",
-                              tensor.name, tensor.size,
-                              view ? fmt::format("{} in {}", view->elements(), view->dtype_text)
-                                   : "none"),
-                  path.string());
+      throw Error(
+          ErrorCode::kMalformed,
+          fmt::format("expected {} in f32 with {} elements, found {}; was it written with "
+                      "another config.json?",
+                      tensor.name, tensor.size,
+                      view ? fmt::format("{} in {}", view->elements(), view->dtype_text) : "none"),
+          path.string());
     const at::Tensor values = at::empty({tensor.size}, at::kFloat);
     std::memcpy(values.data_ptr(), view->data.data(), view->data.size());
     flat.slice(0, tensor.offset, tensor.offset + tensor.size).copy_(values);
@@ -148,8 +147,7 @@ fs::path write_checkpoint(const CheckpointPlace& place, const Parameters& parame
     const std::vector<StoredTensor> tensors = stored_tensors(parameters);
     copy_model_files(place.model, unfinished);
     write_model(unfinished, tensors, parameters.masters());
-    write_tensors(unfinished / "training/masters.safetensors", tensors,
-                  parameters.masters().cpu());
+    write_tensors(unfinished / "training/masters.safetensors", tensors, parameters.masters().cpu());
     for (const auto& [name, flat] : optimizer.state())
       write_tensors(unfinished / "training" / (name + ".safetensors"), tensors, flat.cpu());
     const nlohmann::json json{{"step", state.step},
@@ -185,7 +183,10 @@ TrainState read_checkpoint(const fs::path& checkpoint, Parameters& parameters,
   TrainState state;
   try {
     const nlohmann::json json = nlohmann::json::parse(text);
-    state = {.step = json.at("step"), .tokens = json.at("tokens"), .data = json.at("data"), .lowest_loss = json.at("lowest_loss")};
+    state = {.step = json.at("step"),
+             .tokens = json.at("tokens"),
+             .data = json.at("data"),
+             .lowest_loss = json.at("lowest_loss")};
     optimizer.set_steps(json.at("optimizer_steps"));
   } catch (const nlohmann::json::exception& error) {
     throw Error(ErrorCode::kMalformed, error.what(), state_path.string());

@@ -76,8 +76,7 @@ void BatchUpload::set_rotations(DeviceBatch& batch) {
     at::Tensor table = at::empty({batch.rows(), width}, at::kFloat);
     for (size_t i = 0; i + 1 < batch.documents.size(); ++i) {
       const int64_t length = batch.documents[i + 1] - batch.documents[i];
-      rotary_.fill(0, length, length,
-                   table.mutable_data_ptr<float>() + batch.documents[i] * width);
+      rotary_.fill(0, length, length, table.mutable_data_ptr<float>() + batch.documents[i] * width);
     }
     batch.cos_sin = table.to(device_);
     batch.rotation = at::arange(batch.rows(), batch.tokens.options());

@@ -12,14 +12,14 @@
 namespace kvasir::train {
 
 struct DeviceBatch {
-  at::Tensor tokens, targets;       // [rows] int64
-  at::Tensor weights;               // [rows] f32
-  std::vector<int32_t> documents;   // [documents + 1], as in Batch
-  at::Tensor documents_on_device;   // the same, int32
-  int64_t longest = 0;              // document
-  bool is_even = false;             // all documents have the same length
-  at::Tensor cos_sin;               // [*, rotary_dim] f32: cosines, then sines
-  at::Tensor rotation;              // [rows] int64: the row of cos_sin
+  at::Tensor tokens, targets;      // [rows] int64
+  at::Tensor weights;              // [rows] f32
+  std::vector<int32_t> documents;  // [documents + 1], as in Batch
+  at::Tensor documents_on_device;  // the same, int32
+  int64_t longest = 0;             // document
+  bool is_even = false;            // all documents have the same length
+  at::Tensor cos_sin;              // [*, rotary_dim] f32: cosines, then sines
+  at::Tensor rotation;             // [rows] int64: the row of cos_sin
   int64_t rows() const { return tokens.size(0); }
 };
 

@@ -26,8 +26,8 @@ double keys_per_row(std::span<const int32_t> documents) {
 }
 
 double peak_flops(std::string_view device_name) {
-  constexpr std::array<std::pair<std::string_view, double>, 4> kPeaks{{
-      {"H100 PCIe", 756e12}, {"H100", 989e12}, {"H200", 989e12}, {"A100", 312e12}}};
+  constexpr std::array<std::pair<std::string_view, double>, 4> kPeaks{
+      {{"H100 PCIe", 756e12}, {"H100", 989e12}, {"H200", 989e12}, {"A100", 312e12}}};
   for (const auto& [name, peak] : kPeaks)
     if (device_name.find(name) != std::string_view::npos) return peak;
   return 0;

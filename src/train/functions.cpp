@@ -30,9 +30,8 @@ struct EmbedFunction : Function<EmbedFunction> {
 };
 
 struct LinearFunction : Function<LinearFunction> {
-  static at::Tensor forward(AutogradContext* context, const at::Tensor& x,
-                            const at::Tensor& weight, const at::Tensor& weight_grad,
-                            const std::optional<at::Tensor>& bias,
+  static at::Tensor forward(AutogradContext* context, const at::Tensor& x, const at::Tensor& weight,
+                            const at::Tensor& weight_grad, const std::optional<at::Tensor>& bias,
                             const std::optional<at::Tensor>& bias_grad) {
     context->save_for_backward({x, weight});
     context->saved_data["weight_grad"] = weight_grad;
@@ -49,8 +48,8 @@ struct LinearFunction : Function<LinearFunction> {
 };
 
 struct NormFunction : Function<NormFunction> {
-  static at::Tensor forward(AutogradContext* context, const at::Tensor& x,
-                            const at::Tensor& weight, const at::Tensor& grad, double eps) {
+  static at::Tensor forward(AutogradContext* context, const at::Tensor& x, const at::Tensor& weight,
+                            const at::Tensor& grad, double eps) {
     const Normed result = norm_forward(x, {}, weight, eps);
     context->save_for_backward({x, result.scale, weight});
     context->saved_data["grad"] = grad;
@@ -60,7 +59,9 @@ struct NormFunction : Function<NormFunction> {
     const variable_list saved = context->get_saved_variables();
     return {norm_backward(d[0].contiguous(), {}, saved[0], saved[1], saved[2],
                           context->saved_data["grad"].toTensor()),
-            {}, {}, {}};
+            {},
+            {},
+            {}};
   }
 };
 

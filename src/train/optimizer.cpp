@@ -46,7 +46,8 @@ void Optimizer::muon(double learning_rate) {
     const at::Tensor gradient = Parameters::view(parameters_.gradients(), spec);
     const at::Tensor momentum = Parameters::view(first_moment_, spec);
     momentum.lerp_(gradient, 1 - options_.momentum);
-    const at::Tensor update = orthogonalised(gradient.lerp(momentum, options_.momentum));  // Nesterov
+    const at::Tensor update =
+        orthogonalised(gradient.lerp(momentum, options_.momentum));  // Nesterov
     // As long as AdamW's updates usually are, so that one learning rate serves both (Liu et al.,
     // "Muon is scalable for LLM training", 2025, section 2.2).
     const double scale =

@@ -14,7 +14,6 @@ namespace kvasir::train {
 namespace {
 
 constexpr int64_t kAlignment = 64;  // elements between groups: whole vectors in every dtype
-constexpr double kInitDeviation = 0.02;
 
 at::ScalarType scalar_type(DType dtype) {
   return dtype == DType::kF32 ? at::kFloat : dtype == DType::kBF16 ? at::kBFloat16 : at::kHalf;
@@ -55,7 +54,8 @@ class Layout {
                   const char* suffix, double init_scale = 1) {
     std::vector<ParameterSpec> group;
     for (const models::WeightPart& part : parts) {
-      ParameterSpec spec = whole(prefix(layer) + std::string(part.name) + suffix, part.rows, columns);
+      ParameterSpec spec =
+          whole(prefix(layer) + std::string(part.name) + suffix, part.rows, columns);
       spec.first_row = part.first_row;
       spec.tensor_rows = part.tensor_rows;
       spec.init_scale = init_scale;
@@ -102,7 +102,9 @@ class Layout {
 
 }  // namespace
 
-at::Tensor Parameters::Range::of(const at::Tensor& flat) const { return flat.slice(0, first, last); }
+at::Tensor Parameters::Range::of(const at::Tensor& flat) const {
+  return flat.slice(0, first, last);
+}
 
 at::Tensor Parameters::view(const at::Tensor& flat, const ParameterSpec& spec) {
   const at::Tensor part = flat.slice(0, spec.offset, spec.offset + spec.size());
@@ -204,13 +206,13 @@ void Parameters::load(models::WeightSource& source) {
   refresh();
 }
 
-void Parameters::initialise(uint64_t seed) {
+void Parameters::initialise(uint64_t seed, double deviation) {
   at::Generator generator = at::detail::createCPUGenerator(seed);
   for (const ParameterSpec& spec : specs_) {
     at::Tensor part = masters_.slice(0, spec.offset, spec.offset + spec.size());
     if (spec.columns) {
       const at::Tensor values = at::empty({spec.size()}, at::kFloat);
-      part.copy_(values.normal_(0, kInitDeviation * spec.init_scale, generator));
+      part.copy_(values.normal_(0, deviation * spec.init_scale, generator));
     } else {
       part.fill_(spec.init_scale);  // norms 1, biases 0
     }

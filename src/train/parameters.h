@@ -25,8 +25,8 @@ enum class ParameterKind : uint8_t {
 struct ParameterSpec {
   std::string tensor;  // on disk; several parameters where it stacks them
   ParameterKind kind = ParameterKind::kMatrix;
-  int64_t rows = 0;     // n
-  int64_t columns = 0;  // k; 0 for vectors
+  int64_t rows = 0;                        // n
+  int64_t columns = 0;                     // k; 0 for vectors
   int64_t first_row = 0, tensor_rows = 0;  // in the tensor on disk
   int64_t offset = 0;                      // in the flat arrays
   double init_scale = 1;                   // of the standard deviation that random weights have
@@ -73,9 +73,9 @@ class Parameters {
 
   // Reads every tensor. Throws Error as load_cpu_weights() does.
   void load(models::WeightSource& source);
-  // Normal with standard deviation 0.02, less for what is added to the residual (divided by
+  // Normal with this standard deviation, less for what is added to the residual (divided by
   // sqrt(2 layers), as GPT-2 does); norms one, biases zero. The same values on every device.
-  void initialise(uint64_t seed);
+  void initialise(uint64_t seed, double deviation = 0.02);
   // Compute copies from masters: after every change of those.
   void refresh();
 

@@ -59,9 +59,9 @@ std::unique_ptr<ProcessGroup> join_process_group(const ProcessGroupOptions& opti
     group->barrier();
     return group;
   } catch (const c10::Error& error) {
-    throw Error(ErrorCode::kIo, error.what_without_backtrace(),
-                "joining process " + std::to_string(options.rank) + " of " +
-                    std::to_string(options.size));
+    throw Error(
+        ErrorCode::kIo, error.what_without_backtrace(),
+        "joining process " + std::to_string(options.rank) + " of " + std::to_string(options.size));
   }
 }
 

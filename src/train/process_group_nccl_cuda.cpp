@@ -1,6 +1,6 @@
-#include "train/process_group_nccl.h"
-
 #include <torch/csrc/distributed/c10d/ProcessGroupNCCL.hpp>
+
+#include "train/process_group_nccl.h"
 
 namespace kvasir::train {
 

@@ -29,8 +29,8 @@ cuda::Context context_of(const at::Tensor& tensor) {
 
 void check_bf16(const at::Tensor& tensor, int64_t multiple) {
   if (tensor.scalar_type() != at::kBFloat16)
-    throw Error(ErrorCode::kUnsupported, "training on a GPU computes in bf16; choose it as precision",
-                "training");
+    throw Error(ErrorCode::kUnsupported,
+                "training on a GPU computes in bf16; choose it as precision", "training");
   if (!tensor.is_contiguous() || tensor.size(-1) % multiple != 0)
     throw Error(ErrorCode::kUnsupported,
                 "expected sizes of the model that are multiples of " + std::to_string(multiple) +
@@ -59,15 +59,16 @@ Normed cuda_norm_forward(const at::Tensor& x, const at::Tensor& y, const at::Ten
   Normed result{.sum = y.defined() ? at::empty_like(x) : x,
                 .normed = at::empty_like(x),
                 .scale = at::empty({x.size(0), 1}, weight.options())};
-  kernels::run_add_norm(context_of(x), {.x = x.const_data_ptr(),
-                                        .y = y.defined() ? y.const_data_ptr() : nullptr,
-                                        .weight = weight.const_data_ptr<float>(),
-                                        .sum = y.defined() ? result.sum.mutable_data_ptr() : nullptr,
-                                        .normed = result.normed.mutable_data_ptr(),
-                                        .scale = result.scale.mutable_data_ptr<float>(),
-                                        .rows = x.size(0),
-                                        .size = x.size(1),
-                                        .eps = static_cast<float>(eps)});
+  kernels::run_add_norm(context_of(x),
+                        {.x = x.const_data_ptr(),
+                         .y = y.defined() ? y.const_data_ptr() : nullptr,
+                         .weight = weight.const_data_ptr<float>(),
+                         .sum = y.defined() ? result.sum.mutable_data_ptr() : nullptr,
+                         .normed = result.normed.mutable_data_ptr(),
+                         .scale = result.scale.mutable_data_ptr<float>(),
+                         .rows = x.size(0),
+                         .size = x.size(1),
+                         .eps = static_cast<float>(eps)});
   return result;
 }
 
@@ -104,11 +105,13 @@ at::Tensor cuda_rotate_back(const at::Tensor& d_q, const at::Tensor& d_k, const 
                             const HeadShape& shape, const at::Tensor& cos_sin,
                             const at::Tensor& rotation) {
   for (const at::Tensor& d : {d_q, d_k, d_v}) check_bf16(d, 2);
-  const at::Tensor d_qkv = at::empty({d_q.size(0), shape.all_heads() * shape.head_dim}, d_q.options());
-  kernels::run_rotate_back(context_of(d_q), {.d_q = d_q.const_data_ptr(),
-                                             .d_k = d_k.const_data_ptr(),
-                                             .d_v = d_v.const_data_ptr(),
-                                             .heads = rotate_args(d_qkv, shape, cos_sin, rotation)});
+  const at::Tensor d_qkv =
+      at::empty({d_q.size(0), shape.all_heads() * shape.head_dim}, d_q.options());
+  kernels::run_rotate_back(context_of(d_q),
+                           {.d_q = d_q.const_data_ptr(),
+                            .d_k = d_k.const_data_ptr(),
+                            .d_v = d_v.const_data_ptr(),
+                            .heads = rotate_args(d_qkv, shape, cos_sin, rotation)});
   return d_qkv;
 }
 

@@ -10,8 +10,9 @@ namespace {
 double after_warmup(const Schedule& schedule, int64_t step) {
   // `done` goes from 0 to 1 over the decay; a last step of exactly final_fraction would be wasted.
   const auto between = [&](int64_t first, int64_t count) {
-    return std::clamp(static_cast<double>(step - first) / static_cast<double>(std::max<int64_t>(count, 1)),
-                      0.0, 1.0);
+    return std::clamp(
+        static_cast<double>(step - first) / static_cast<double>(std::max<int64_t>(count, 1)), 0.0,
+        1.0);
   };
   const double span = 1 - schedule.final_fraction;
   switch (schedule.kind) {

@@ -13,9 +13,9 @@ namespace kvasir::train {
 struct LogLine {
   int64_t step = 0;  // steps done
   double loss = 0, gradient_norm = 0, learning_rate = 0;
-  int64_t tokens = 0;             // of the run so far
-  double tokens_per_second = 0;   // since the line before
-  double utilisation = 0;         // of the device's peak; 0: not known
+  int64_t tokens = 0;            // of the run so far
+  double tokens_per_second = 0;  // since the line before
+  double utilisation = 0;        // of the device's peak; 0: not known
 };
 
 class TrainLog {

@@ -17,15 +17,15 @@ TrainStep::TrainStep(Parameters& parameters, Optimizer& optimizer, ProcessGroup*
       options_(options),
       upload_(parameters.weights().config, parameters.masters().device()) {}
 
-at::Tensor TrainStep::run(const std::function<Batch()>& next_batch, double learning_rate) {
+at::Tensor TrainStep::run(int64_t batches, const std::function<Batch()>& next_batch,
+                          double learning_rate) {
   at::Tensor gradients = parameters_.gradients();
   gradients.zero_();
   const at::Tensor sums = parameters_.extra_sums();
-  for (int64_t i = 0; i < options_.batches; ++i) {
+  for (int64_t i = 0; i < batches; ++i) {
     const DeviceBatch batch = upload_.upload(next_batch());
     AutogradOps ops(parameters_.weights(), batch);
-    const at::Tensor loss =
-        batch_loss(ops, parameters_.weights(), batch, options_.recompute);
+    const at::Tensor loss = batch_loss(ops, parameters_.weights(), batch, options_.recompute);
     loss.backward();
     sums[0].add_(loss.detach());
     sums[1].add_(batch.weights.sum());

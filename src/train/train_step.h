@@ -14,8 +14,7 @@
 namespace kvasir::train {
 
 struct StepOptions {
-  int64_t batches = 1;    // in one step and process
-  double clip_norm = 1;   // of the mean gradient; 0: no limit
+  double clip_norm = 1;    // of the mean gradient; 0: no limit
   bool recompute = false;  // layers keep their inputs alone
 };
 
@@ -25,9 +24,10 @@ class TrainStep {
   TrainStep(Parameters& parameters, Optimizer& optimizer, ProcessGroup* group,
             const StepOptions& options);
 
-  // Queues one step. Returns [3] f32 on the device: mean loss, norm of the mean gradient before
-  // clipping, sum of the rows' weights over all processes. Does not wait for a GPU.
-  at::Tensor run(const std::function<Batch()>& next_batch, double learning_rate);
+  // Queues one step over `batches` batches. Returns [3] f32 on the device: mean loss, norm of the
+  // mean gradient before clipping, sum of the rows' weights over all processes. Does not wait for a
+  // GPU.
+  at::Tensor run(int64_t batches, const std::function<Batch()>& next_batch, double learning_rate);
 
   // The mean loss over batches, without a step.
   double evaluate(const std::vector<Batch>& batches);

@@ -1,5 +1,6 @@
 #include "train/trainer.h"
 
+#include <ATen/ops/full.h>
 #include <ATen/ops/stack.h>
 #include <fmt/format.h>
 
@@ -39,8 +40,9 @@ class DivergenceWatch {
 
   [[noreturn]] static void fail(int64_t step, const std::string& what) {
     throw Error(ErrorCode::kInternal,
-                what + "; lower the learning rate or the clipping norm, or lengthen the warm-up, and "
-                       "go on from the last checkpoint with --resume",
+                what +
+                    "; lower the learning rate or the clipping norm, or lengthen the warm-up, and "
+                    "go on from the last checkpoint with --resume",
                 fmt::format("training diverged at step {}", step + 1));
   }
   double lowest_;
@@ -67,14 +69,17 @@ class Run {
   TrainResult run() {
     say(fmt::format("{} parameters, {} of {} steps done", with_thousands(parameters_.count()),
                     state_.step, schedule_.total_steps));
-    interval_start_ = now();
+    last_checkpoint_ = interval_start_ = now();
     while (state_.step < schedule_.total_steps) {
       one_step();
       const bool stops = options_.stop && options_.stop();
       const bool ends = stops || state_.step == schedule_.total_steps;
-      const bool writes = ends || state_.step % options_.checkpoint_every == 0;
-      if (writes || state_.step % options_.log_every == 0) read_metrics();
+      const bool logs = state_.step % options_.log_every == 0;
+      const bool evaluates = state_.step == schedule_.total_steps || every(options_.evaluate_every);
+      const bool writes = ends || every(options_.checkpoint_every) || (logs && is_time());
+      if (writes || logs) read_metrics();
       if (writes) checkpoint();
+      if (evaluates) evaluate();
       if (stops) break;
     }
     result_.steps = state_.step;
@@ -98,7 +103,7 @@ class Run {
         throw Error(ErrorCode::kNotFound, "expected a checkpoint to go on from, found none",
                     options_.out.string());
       TrainState state = read_checkpoint(*latest, parameters_, optimizer_);
-      data_.seek(state.data);
+      data_.seek(state.data, state.step);
       result_.checkpoint = *latest;
       return state;
     }
@@ -111,15 +116,16 @@ class Run {
       models::FileWeights source(formats::WeightFiles::open(options_.model).value());
       parameters_.load(source);
     } else {
-      parameters_.initialise(options_.seed);
+      parameters_.initialise(options_.seed, options_.init_deviation);
     }
     return {};
   }
 
   void one_step() {
-    const double rate =
-        options_.optimizer.learning_rate * learning_rate_fraction(schedule_, state_.step);
+    const double rate = options_.optimizer.learning_rate * data_.learning_rate_scale(state_.step) *
+                        learning_rate_fraction(schedule_, state_.step);
     metrics_.push_back(step_.run(
+        data_.batches(state_.step),
         [&] {
           Batch batch = data_.next();
           const auto rows = static_cast<double>(batch.tokens.size());
@@ -166,15 +172,13 @@ class Run {
   }
 
   void tell(const LogLine& line, double seconds_per_step) const {
-    const double left =
-        seconds_per_step * static_cast<double>(schedule_.total_steps - line.step);
-    say(fmt::format("step {}/{}  loss {:.4f}  gradient {:.3f}  rate {:.2e}  {} tokens/s{}  {} left",
-                    line.step, schedule_.total_steps, line.loss, line.gradient_norm,
-                    line.learning_rate,
-                    with_thousands(static_cast<int64_t>(line.tokens_per_second)),
-                    line.utilisation > 0 ? fmt::format("  {:.1f} % of peak", 100 * line.utilisation)
-                                         : "",
-                    as_duration(left)));
+    const double left = seconds_per_step * static_cast<double>(schedule_.total_steps - line.step);
+    say(fmt::format(
+        "step {}/{}  loss {:.4f}  gradient {:.3f}  rate {:.2e}  {} tokens/s{}  {} left", line.step,
+        schedule_.total_steps, line.loss, line.gradient_norm, line.learning_rate,
+        with_thousands(static_cast<int64_t>(line.tokens_per_second)),
+        line.utilisation > 0 ? fmt::format("  {:.1f} % of peak", 100 * line.utilisation) : "",
+        as_duration(left)));
   }
 
   void checkpoint() {
@@ -182,15 +186,33 @@ class Run {
     state_.lowest_loss = watch_.lowest();
     if (is_writer()) {
       result_.checkpoint = write_checkpoint(place_, parameters_, optimizer_, state_);
-      for (const auto& [name, measure] : options_.evaluations) {
-        const double value = measure(step_, result_.checkpoint);
-        log_->write_value(state_.step, name, value);
-        say(fmt::format("step {}  {} {:.4f}", state_.step, name, value));
-      }
       log_->draw();
     }
     if (group_) group_->barrier();
+    last_checkpoint_ = interval_start_ = now();
+  }
+
+  void evaluate() {
+    if (is_writer())
+      for (const auto& [name, measure] : options_.evaluations) {
+        const double value = measure(step_);
+        log_->write_value(state_.step, name, value);
+        say(fmt::format("step {}  {} {:.4f}", state_.step, name, value));
+      }
+    if (group_) group_->barrier();
     interval_start_ = now();
+  }
+
+  bool every(int64_t steps) const { return steps > 0 && state_.step % steps == 0; }
+
+  // Whether a checkpoint is due by time. Clocks of processes differ: any of them says so for all.
+  bool is_time() {
+    if (options_.checkpoint_minutes <= 0) return false;
+    const bool mine = now() - last_checkpoint_ >= 60 * options_.checkpoint_minutes;
+    if (!group_) return mine;
+    at::Tensor votes = at::full({1}, mine ? 1.0 : 0.0, parameters_.masters().options());
+    group_->sum(votes);
+    return votes.item<double>() > 0;
   }
 
   const TrainOptions& options_;
@@ -207,7 +229,8 @@ class Run {
   DivergenceWatch watch_;
   std::unique_ptr<TrainLog> log_;
   std::vector<at::Tensor> metrics_;  // of the steps since they were last read
-  double interval_start_ = 0, interval_rows_ = 0, interval_flops_ = 0, last_rate_ = 0;
+  double last_checkpoint_ = 0, interval_start_ = 0, interval_rows_ = 0, interval_flops_ = 0,
+         last_rate_ = 0;
 };
 
 }  // namespace

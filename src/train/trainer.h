@@ -15,14 +15,17 @@
 
 namespace kvasir::train {
 
-// Where batches come from. Deterministic: after seek(p) come the batches that came after position()
-// was p.
+// Where batches come from. Deterministic: after seek(p, s) come the batches that came after
+// position() was p with s steps done.
 class BatchSource {
  public:
   virtual ~BatchSource() = default;
   virtual Batch next() = 0;
+  // How many batches of next() make a step, and its learning rate beside the schedule's.
+  virtual int64_t batches(int64_t step) const = 0;
+  virtual double learning_rate_scale(int64_t) const { return 1; }
   virtual std::string position() const = 0;
-  virtual void seek(const std::string& position) = 0;
+  virtual void seek(const std::string& position, int64_t step) = 0;
 };
 
 enum class StartFrom : uint8_t {
@@ -38,16 +41,18 @@ struct TrainOptions {
   at::Device device = at::kCPU;
   at::ScalarType compute = at::kFloat;
   uint64_t seed = 0;  // of random weights
+  double init_deviation = 0.02;
   Schedule schedule;  // total_steps: of the run
   OptimizerOptions optimizer;
   StepOptions step;
-  int64_t log_every = 10;  // steps; losses are read and watched this often
-  int64_t checkpoint_every = 1000;
+  int64_t log_every = 10;           // steps; losses are read and watched this often
+  int64_t checkpoint_every = 1000;  // steps; 0: not by steps
+  double checkpoint_minutes = 0;    // asked at every line of the log; 0: not by time
   int keep = 3;
   double peak_flops = 0;  // of the device; 0: utilisation is not told
-  // Measured at every checkpoint and logged by their names: held-out loss, accuracy of tasks.
-  std::vector<std::pair<std::string, std::function<double(TrainStep&, const std::filesystem::path&)>>>
-      evaluations;
+  // Measured by rank 0 and logged by their names, every so many steps and at the end.
+  std::vector<std::pair<std::string, std::function<double(TrainStep&)>>> evaluations;
+  int64_t evaluate_every = 0;                   // 0: at the end only
   std::function<void(const std::string&)> say;  // a line for a person; null: silent
   std::function<bool()> stop;  // asked between steps: ends the run with a checkpoint; may be null
 };
@@ -58,8 +63,8 @@ struct TrainResult {
   std::filesystem::path checkpoint;
 };
 
-// Runs to the end of the schedule. With a group, rank 0 writes. Throws kInternal with the step where
-// losses are no numbers or grow without end; the last checkpoint is from before.
+// Runs to the end of the schedule. With a group, rank 0 writes. Throws kInternal with the step
+// where losses are no numbers or grow without end; the last checkpoint is from before.
 TrainResult train(const TrainOptions& options, BatchSource& data, ProcessGroup* group);
 
 }  // namespace kvasir::train

@@ -1,6 +1,7 @@
 // The GPU's side of the room where it is built without CUDA.
 
 #include "kvasir/error.h"
+#include "train/gpu.h"
 #include "train/row_ops_cuda.h"
 
 namespace kvasir::train {
@@ -12,6 +13,11 @@ namespace {
 }
 
 }  // namespace
+
+TrainDevice train_device(const std::string& words) {
+  if (words == "auto" || words == "cpu") return {};
+  refuse();
+}
 
 Normed cuda_norm_forward(const at::Tensor&, const at::Tensor&, const at::Tensor&, double) {
   refuse();
@@ -29,8 +35,6 @@ at::Tensor cuda_rotate_back(const at::Tensor&, const at::Tensor&, const at::Tens
 }
 at::Tensor cuda_gated_forward(const at::Tensor&) { refuse(); }
 at::Tensor cuda_gated_backward(const at::Tensor&, const at::Tensor&) { refuse(); }
-at::Tensor cuda_cross_entropy(at::Tensor&, const at::Tensor&, const at::Tensor&, bool) {
-  refuse();
-}
+at::Tensor cuda_cross_entropy(at::Tensor&, const at::Tensor&, const at::Tensor&, bool) { refuse(); }
 
 }  // namespace kvasir::train

@@ -9,6 +9,7 @@
 
 #include "bench/bench.h"
 #include "engine/trace_prefill.h"
+#include "train/run.h"
 
 namespace kvasir {
 
@@ -394,6 +395,11 @@ void trace_prefill(const EngineOptions&, std::span<const TokenId>, const TraceOp
 }
 
 }  // namespace engine
+
+std::filesystem::path train::run_recipe(const RunOptions& options) {
+  options.say("training " + options.recipe.string());
+  return options.output / "checkpoint-000000001";
+}
 
 namespace bench {
 

@@ -134,7 +134,7 @@ TEST(Bench, HandsItsOptionsOn) {
   const Outcome wrong = run({"bench", "speed", "-m", "fake"});
   EXPECT_EQ(wrong.code, 2);
   EXPECT_EQ(wrong.err,
-            "kvasir: error: bench: expected one of prefill, decode, tokenizer, load, found "
+            "kvasir: error: bench: expected one of prefill, decode, train, tokenizer, load, found "
             "'speed'\n");
 }
 

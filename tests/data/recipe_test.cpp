@@ -115,6 +115,8 @@ INSTANTIATE_TEST_SUITE_P(
     All, RecipeFaults,
     testing::Values(
         Fault{"Syntax", "hidden_size = 64", "hidden_size = = 64", ":4: expected TOML, column 1"},
+        Fault{"ControlCharacter", "[[phase]]", "[[\x05phase]]",
+              ": expected TOML, found something else in place of a key or value"},
         Fault{"UnknownKey", "hidden_size = 64", "hiden_size = 64",
               ":3: model.hidden_size: expected a whole number, found nothing but 'hiden_size'"},
         Fault{"NearKey", "seed = 7", "sede = 7", ":1: sede: unknown key; did you mean 'seed'?"},
@@ -142,6 +144,8 @@ INSTANTIATE_TEST_SUITE_P(
               ":27: phase[0].batch_tokens: expected a multiple of sequence = 1024, found 8191"},
         Fault{"Choice", "\"muon\"", "\"muno\"",
               ":37: optimizer.name: expected one of adamw, muon, found \"muno\"; did you mean"},
+        Fault{"Weights", "[data.mixture]", "context_weight = 1\n[data.mixture]",
+              ":19: data.context_weight: expected less than answer_weight = 1, found 1"},
         Fault{"ListOfTexts", "[\"b\", \"a\"]", "[\"b\", 3]",
               ":17: data.held_out: expected a list of texts, found 3"},
         Fault{"TableAsValue", "[optimizer]", "[x]",

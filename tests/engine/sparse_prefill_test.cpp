@@ -187,6 +187,7 @@ TEST_F(SparsePrefill, RefusesLayersThatAreNotThere) {
   EXPECT_EQ(refused.error().code(), ErrorCode::kInvalidArgument);
 }
 
+// What kernels on a GPU do not plan is refused, not left out.
 TEST_F(SparsePrefill, RefusedOnAGpuThatDoesNotRunIt) {
   kv::KvManager kv({.layers = 1, .dtype = DType::kF32, .kv_heads = 1, .head_dim = 16}, 16);
   fake::FakeExecutor executor(kv);
@@ -194,12 +195,14 @@ TEST_F(SparsePrefill, RefusedOnAGpuThatDoesNotRunIt) {
   LoopOptions options;
   options.make_detokenizer = [] { return std::make_unique<fake::FakeDetokenizer>(); };
   Loop loop(executor, kv, options);
-  Request request = request_for(kAShape);
+  Request request = request_for({"minference", {{"index", "reference"}}});
   for (TokenId& token : request.prompt) token %= fake::kVocab;
   const auto refused = loop.submit(request);
   ASSERT_FALSE(refused.ok());
   EXPECT_EQ(refused.error().code(), ErrorCode::kUnsupported);
-  EXPECT_STREQ(refused.error().what(), "--prefill: a_shape does not work with --device cuda");
+  EXPECT_STREQ(
+      refused.error().what(),
+      "--prefill: minference does not run with index=reference on a GPU; use --device cpu");
 }
 
 }  // namespace

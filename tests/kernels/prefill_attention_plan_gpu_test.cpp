@@ -4,9 +4,9 @@
 
 #include <memory>
 
-#include "kernels/random_plan.h"
 #include "kernels/paged_attention/prefill_attention_table.h"
 #include "kernels/paged_attention_gpu_problem.h"
+#include "kernels/random_plan.h"
 
 namespace kvasir::kernels {
 namespace {
@@ -123,8 +123,7 @@ class PrefillPlans : public testing::GpuTest {
     }
   }
 
-  // Dense attention by the same implementation, but for its `stacked` heads of one: what the plans
-  // of one segment are to equal bit by bit.
+  // By the same implementation without plans.
   GpuAttentionResult dense(const PrefillImplementation& op,
                            const GpuAttentionProblem& problem) const {
     return run(op, problem, problem.spans(), {}).values;

@@ -197,6 +197,31 @@ TEST(MinferenceLayer, FindsPlantedColumnsAndDiagonals) {
   }
 }
 
+// Budgets by mass grow with it, find what is planted and need no head configuration.
+TEST(MinferenceLayer, BudgetsByMassFollowThePrompt) {
+  const Chunk chunk{.query_offset = 500, .rows = 1500};
+  Layer layer(chunk, 1, 1, 64, 9);
+  for (const int64_t column : {403, 911})
+    for (int i = 0; i < 64; ++i) layer.key(column, 0)[i] = 3;
+  for (int64_t row = 0; row < chunk.rows; ++row)
+    for (int i = 0; i < 64; ++i) layer.query(row, 0)[i] += 1;
+  int64_t before = 0;
+  for (const double mass : {0.01, 0.3, 0.8, 1.0}) {
+    PlanBuffer plan;
+    layer.plan({}, {.mass = mass, .densest = 1}, plan);
+    const Held held(plan, plan.heads[0], chunk);
+    EXPECT_EQ(held.most(), 1);
+    int64_t pairs = 0;
+    for (int64_t row = 0; row < chunk.rows; ++row) pairs += held.keys(row);
+    EXPECT_GT(pairs, before) << mass;
+    before = pairs;
+    for (int64_t row = 500; mass > 0.7 && row < chunk.rows; ++row)
+      ASSERT_TRUE(held.is_held(row, 403) && held.is_held(row, 911)) << row;
+  }
+  // Every offset: dense.
+  EXPECT_EQ(before, chunk.rows * 501 + chunk.rows * (chunk.rows - 1) / 2);
+}
+
 // What the last 64 queries do not look at is not found, however much earlier ones do: the published
 // method's limit, which a change must not hide.
 TEST(MinferenceLayer, MissesWhatTheLastQueriesDoNotLookAt) {

@@ -1,50 +1,11 @@
 #include <gtest/gtest.h>
 
-#include <algorithm>
 #include <cmath>
-#include <numeric>
-#include <random>
 
 #include "prefill/minference/select.h"
 
 namespace kvasir::prefill::minference {
 namespace {
-
-std::vector<int32_t> sorted_selection(const std::vector<float>& scores, int64_t count) {
-  std::vector<int32_t> order(scores.size());
-  std::iota(order.begin(), order.end(), 0);
-  std::ranges::stable_sort(order, [&](int32_t a, int32_t b) { return scores[a] > scores[b]; });
-  order.resize(static_cast<size_t>(std::clamp<int64_t>(count, 0, std::ssize(order))));
-  std::ranges::sort(order);
-  return order;
-}
-
-TEST(MinferenceSelect, TakesTheHighestAndOfEqualsTheFirst) {
-  std::vector<float> scratch;
-  std::vector<int32_t> chosen;
-  for (uint32_t seed = 0; seed < 500; ++seed) {
-    SCOPED_TRACE(seed);
-    std::mt19937 random(seed);
-    std::vector<float> scores(1 + random() % 300);
-    // Few values, so that most of them are shared.
-    for (float& score : scores) score = static_cast<float>(random() % (2 + seed % 20));
-    scores[random() % scores.size()] = INFINITY;
-    for (const int64_t count : {int64_t{0}, int64_t{1}, static_cast<int64_t>(random() % 300),
-                                std::ssize(scores) - 1, std::ssize(scores), int64_t{1000}}) {
-      select_highest(scores, count, scratch, chosen);
-      EXPECT_EQ(chosen, sorted_selection(scores, count)) << count;
-    }
-  }
-}
-
-TEST(MinferenceSelect, TakesNanLast) {
-  std::vector<float> scratch;
-  std::vector<int32_t> chosen;
-  select_highest(std::vector<float>{NAN, 1, NAN, 0, 2}, 3, scratch, chosen);
-  EXPECT_EQ(chosen, (std::vector<int32_t>{1, 3, 4}));
-  select_highest(std::vector<float>{NAN, 1, NAN, 0, 2}, 4, scratch, chosen);
-  EXPECT_EQ(chosen, (std::vector<int32_t>{0, 1, 3, 4}));
-}
 
 TEST(MinferenceSelect, ClampsBudgets) {
   const auto clamped = [](int64_t v, int64_t s, double ratio, int64_t length) {

@@ -16,15 +16,14 @@ namespace {
 
 constexpr int64_t kSteps = 30;
 
-TrainOptions run_options(const std::filesystem::path& model, const std::filesystem::path& out,
-                         int64_t batches) {
+TrainOptions run_options(const std::filesystem::path& model, const std::filesystem::path& out) {
   TrainOptions options;
   options.model = model;
   options.out = out;
   options.schedule = {.total_steps = kSteps, .warmup_steps = 3};
   options.optimizer.learning_rate = 1e-2;
   options.log_every = 1;
-  options.step.batches = batches;
+
   return options;
 }
 
@@ -42,14 +41,14 @@ TEST(DataParallel, DISABLED_Child) {
   const auto group = join_process_group(
       {.rank = rank, .size = 2, .meeting = (folder / "meeting").string(), .device = at::kCPU});
   testing::RandomBatches data(/*repeats=*/false, rank, 2);
-  train(run_options(folder / "model", folder / "two", 1), data, group.get());
+  train(run_options(folder / "model", folder / "two"), data, group.get());
 }
 
 TEST(DataParallel, TwoProcessesLearnAsOne) {
   const testing::TemporaryFolder folder;
   testing::write_tiny_model(folder / "model");
-  testing::RandomBatches data;
-  train(run_options(folder / "model", folder / "one", 2), data, nullptr);
+  testing::RandomBatches data(/*repeats=*/false, 0, 1, /*batches=*/2);
+  train(run_options(folder / "model", folder / "one"), data, nullptr);
 
   // Processes of their own: this program again, as libtorch's threads do not survive a fork.
   std::vector<pid_t> children;

@@ -13,16 +13,14 @@ namespace {
 
 double loss_of(const Parameters& parameters, const Batch& batch) {
   const at::NoGradGuard no_gradients;
-  const DeviceBatch on_device =
-      BatchUpload(parameters.weights().config, at::kCPU).upload(batch);
+  const DeviceBatch on_device = BatchUpload(parameters.weights().config, at::kCPU).upload(batch);
   AutogradOps ops(parameters.weights(), on_device);
   return batch_loss(ops, parameters.weights(), on_device, false).item<float>();
 }
 
 at::Tensor gradients_of(const Parameters& parameters, const Batch& batch, bool recompute = false) {
   parameters.gradients().zero_();
-  const DeviceBatch on_device =
-      BatchUpload(parameters.weights().config, at::kCPU).upload(batch);
+  const DeviceBatch on_device = BatchUpload(parameters.weights().config, at::kCPU).upload(batch);
   AutogradOps ops(parameters.weights(), on_device);
   batch_loss(ops, parameters.weights(), on_device, recompute).backward();
   return parameters.gradients().clone();

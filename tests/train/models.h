@@ -60,19 +60,21 @@ inline void write_tiny_model(const std::filesystem::path& folder) {
 // Batches made of their index; `repeats`: always the first.
 class RandomBatches final : public BatchSource {
  public:
-  explicit RandomBatches(bool repeats = false, int rank = 0, int size = 1)
-      : repeats_(repeats), rank_(rank), size_(size) {}
+  explicit RandomBatches(bool repeats = false, int rank = 0, int size = 1, int64_t batches = 1)
+      : repeats_(repeats), rank_(rank), size_(size), batches_(batches) {}
   Batch next() override {
     const int64_t index = repeats_ ? 0 : index_ * size_ + rank_;
     ++index_;
     return random_batch({24, 8}, 61, static_cast<uint64_t>(1000 + index));
   }
+  int64_t batches(int64_t) const override { return batches_; }
   std::string position() const override { return std::to_string(index_); }
-  void seek(const std::string& position) override { index_ = std::stoll(position); }
+  void seek(const std::string& position, int64_t) override { index_ = std::stoll(position); }
 
  private:
   bool repeats_;
   int rank_, size_;
+  int64_t batches_;
   int64_t index_ = 0;
 };
 

@@ -32,8 +32,7 @@ TEST(AdamW, EqualsItsFormulaInDouble) {
     expected.mul_(1 - rate * decay);
     first.mul_(0.9).add_(gradient, 0.1);
     second.mul_(0.95).add_(gradient.square(), 0.05);
-    const at::Tensor deviation =
-        (second / (1 - std::pow(0.95, step))).sqrt() + options.epsilon;
+    const at::Tensor deviation = (second / (1 - std::pow(0.95, step))).sqrt() + options.epsilon;
     expected.sub_(rate / (1 - std::pow(0.9, step)) * first / deviation);
     optimizer.step(rate);
   }

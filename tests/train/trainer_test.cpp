@@ -1,5 +1,5 @@
-// Runs: a tiny model learns; a run that was stopped, or killed, goes on bit for bit; checkpoints are
-// whole; divergence stops.
+// Runs: a tiny model learns; a run that was stopped, or killed, goes on bit for bit; checkpoints
+// are whole; divergence stops.
 
 #include "train/trainer.h"
 
@@ -89,8 +89,8 @@ TEST_F(Training, AStoppedRunGoesOnBitForBit) {
   }
 }
 
-// A process of its own that runs `options`: this program again, as libtorch's threads do not survive
-// a fork.
+// A process of its own that runs `options`: this program again, as libtorch's threads do not
+// survive a fork.
 pid_t start_child(const TrainOptions& options) {
   const std::string out = options.out, model = options.model;
   const std::string resumes = options.start == StartFrom::kCheckpoint ? "1" : "0";
@@ -109,7 +109,7 @@ TEST_F(FullTraining, DISABLED_Child) {
   part.out = std::getenv("KVASIR_TEST_OUT");
   part.model = std::getenv("KVASIR_TEST_MODEL");
   part.start = std::getenv("KVASIR_TEST_RESUMES") == std::string("1") ? StartFrom::kCheckpoint
-                                                                        : StartFrom::kScratch;
+                                                                      : StartFrom::kScratch;
   testing::RandomBatches data;
   train(part, data, nullptr);
 }
@@ -242,12 +242,15 @@ TEST(LearningRate, SchedulesByClosedForms) {
   EXPECT_DOUBLE_EQ(learning_rate_fraction(schedule, 10), 1);
   EXPECT_NEAR(learning_rate_fraction(schedule, 55), 0.55, 1e-12);
   EXPECT_NEAR(learning_rate_fraction(schedule, 99), 0.1, 1e-3);
-  schedule = {.kind = ScheduleKind::kWsd, .total_steps = 100, .warmup_steps = 10, .decay_steps = 20,
+  schedule = {.kind = ScheduleKind::kWsd,
+              .total_steps = 100,
+              .warmup_steps = 10,
+              .decay_steps = 20,
               .final_fraction = 0};
   EXPECT_DOUBLE_EQ(learning_rate_fraction(schedule, 80), 1);
   EXPECT_DOUBLE_EQ(learning_rate_fraction(schedule, 90), 0.5);
-  schedule = {.kind = ScheduleKind::kConstant, .total_steps = 100, .warmup_steps = 4,
-              .first_step = 50};
+  schedule = {
+      .kind = ScheduleKind::kConstant, .total_steps = 100, .warmup_steps = 4, .first_step = 50};
   EXPECT_DOUBLE_EQ(learning_rate_fraction(schedule, 51), 0.5);
   EXPECT_DOUBLE_EQ(learning_rate_fraction(schedule, 99), 1);
 }

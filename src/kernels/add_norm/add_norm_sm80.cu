@@ -1,6 +1,6 @@
-// A row is held in the registers of a team of warps, so that it is read once. Short rows have a team
-// of one warp, four teams a CTA, and need no barrier. Backward CTAs walk over rows and keep their
-// part of the weight's gradient in registers: its sum over CTAs is the caller's.
+// A row is held in the registers of a team of warps, so that it is read once. Short rows have a
+// team of one warp, four teams a CTA, and need no barrier. Backward CTAs walk over rows and keep
+// their part of the weight's gradient in registers: its sum over CTAs is the caller's.
 
 #include <algorithm>
 
@@ -10,7 +10,7 @@
 namespace kvasir::kernels {
 namespace {
 
-constexpr int kHeld = 4;            // vectors of four elements that a thread holds
+constexpr int kHeld = 4;                // vectors of four elements that a thread holds
 constexpr int kWarpSize = 128 * kHeld;  // elements that a warp holds
 constexpr int kMostWarps = 16;
 static_assert(kWarpSize * kMostWarps == kMostNormSize);

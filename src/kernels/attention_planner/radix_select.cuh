@@ -80,8 +80,8 @@ __device__ __forceinline__ void add_key(Shared<Group, kThreads, kByMass>& shared
     if (rest != 0) atomicAdd(&shared.high[digit], rest);
   } else {
     // Many equal scores, zeros above all, would queue up for one counter.
-    const bool is_same = counts && digit == __shfl_sync(~0u, digit, 0);
-    if (__all_sync(~0u, is_same)) {
+    const uint32_t first = __shfl_sync(~0u, digit, 0);
+    if (__all_sync(~0u, counts && digit == first)) {
       if (threadIdx.x % 32 == 0) atomicAdd(&shared.counts[digit], 32u);
     } else if (counts) {
       atomicAdd(&shared.counts[digit], 1u);

@@ -21,8 +21,7 @@ __device__ __forceinline__ Sum joined(Sum a, Sum b) {
   const float highest = fmaxf(a.highest, b.highest);
   // No value yet on both sides: nothing to scale.
   if (highest == -INFINITY) return {highest, 0};
-  return {highest,
-          a.sum * exp2f(a.highest - highest) + b.sum * exp2f(b.highest - highest)};
+  return {highest, a.sum * exp2f(a.highest - highest) + b.sum * exp2f(b.highest - highest)};
 }
 
 __device__ __forceinline__ Sum joined_over_cta(Sum value) {
@@ -52,7 +51,8 @@ __global__ void __launch_bounds__(kThreads) cross_entropy(CrossEntropyArgs args)
     return;
   }
   const int64_t target = args.targets[row];
-  const float at_target = to_float(static_cast<const bfloat16*>(args.logits)[row * args.vocab + target]);
+  const float at_target =
+      to_float(static_cast<const bfloat16*>(args.logits)[row * args.vocab + target]);
   Sum sum{-INFINITY, 0};
   for (int64_t i = threadIdx.x; i < vectors; i += kThreads) {
     const Eight held = logits[i];

@@ -19,9 +19,9 @@ constexpr int kTileRows = 24;
 
 template <class Op>
 void pack_values(const QueryBlock& queries, const KeyBlock& keys) {
-  pack_values(queries, keys,
-              {.panel_bytes = kBlockKeys / 2 * kPanelStepBytes,
-               .granule_bytes = kGranulePanelBytes});
+  pack_values(
+      queries, keys,
+      {.panel_bytes = kBlockKeys / 2 * kPanelStepBytes, .granule_bytes = kGranulePanelBytes});
 }
 
 #include "kernels/paged_attention/paged_attention_products.inc"

@@ -19,10 +19,10 @@ constexpr int kBlockKeys = 128;
 #include "kernels/paged_attention/paged_attention_pairs.inc"
 #include "kernels/paged_attention/paged_attention_tiles.inc"
 
-constexpr int kSlotRows = 16;          // query heads that are worked on together
-constexpr int kFewRows = 4;            // up to so many take scores of 16 bytes a key
+constexpr int kSlotRows = 16;  // query heads that are worked on together
+constexpr int kFewRows = 4;    // up to so many take scores of 16 bytes a key
 constexpr int64_t kLineElements = kInterleavedColumns;  // of 64 bytes
-constexpr int64_t kGranulesAhead = 2;  // granules of values whose pairs are kept
+constexpr int64_t kGranulesAhead = 2;                   // granules of values whose pairs are kept
 // Of the 64 lines that the keys and values of a granule and of kLineElements take, how many of the
 // next block are fetched at each step: as the steps take their time.
 constexpr int kScoreFetch = 24, kWeighFetch = 4, kPairFetch = 20, kSumFetch = 16;

@@ -53,7 +53,7 @@ struct Shared {
   T keys[C::kStages][kGroups][C::kPanels][kGroupKeys][kPanelColumns];
   T values[C::kStages][kGroups][C::kPanels][kGroupKeys][kPanelColumns];
   PlanTile<kKeyTile> tiles[kTiles];
-  uint32_t gathered_rows[2][kKeyTile];  // of keys and of values: page * 64 + row, or ~0
+  int64_t gathered_rows[2][kKeyTile];  // of keys and of values, see find_rows
   Barrier keys_full[C::kStages], keys_free[C::kStages];
   Barrier values_full[C::kStages], values_free[C::kStages];
   Barrier keys_go[C::kStages], values_go[C::kStages];  // free, and to be gathered
@@ -92,6 +92,7 @@ struct Producer {
   using T = typename C::T;
   static constexpr int kGroupBytes = C::kPanels * kGroupKeys * 128;
   static constexpr int kTileBytes = kGroups * kGroupBytes;
+  static constexpr int kRowBytes = C::kHeadDim * static_cast<int>(sizeof(T));
   using TileMemory = T (*)[C::kPanels][kGroupKeys][kPanelColumns];
 
   static __device__ __forceinline__ void init_barriers(Shared<C>& shared) {
@@ -346,35 +347,40 @@ struct Producer {
     shared.queries_full[stage].arrive();
   }
 
-  static __device__ __forceinline__ void gather(TileMemory to, uint32_t (&rows)[kKeyTile],
-                                                const PlanTile<kKeyTile>& tile, const Item& item,
-                                                const Params& params, int which) {
-    constexpr int kVectors = C::kHeadDim * static_cast<int>(sizeof(T)) / 16;
-    constexpr int kStep = 32 / kVectors;
+  // Where the columns of a tile lie, from the pool's beginning on; -1 = nowhere.
+  static __device__ __forceinline__ void find_rows(int64_t (&rows)[kKeyTile],
+                                                   const PlanTile<kKeyTile>& tile, const Item& item,
+                                                   const Params& params, int which) {
     const int lane = static_cast<int>(threadIdx.x) % 32;
     const uint32_t* table = params.page_tables + item.tile.first_page;
+    const int kv_head = item.head / (params.shape.q_heads / params.shape.kv_heads);
+    const int first_row = (kv_head * 2 + which) * kPageRows;
 #pragma unroll
     for (int i = 0; i < kKeyTile / 32; ++i) {
       const int key = tile.columns[i * 32 + lane];
-      rows[i * 32 + lane] = key < 0 ? ~0u : table[key / kPageRows] * kPageRows + key % kPageRows;
+      const int64_t page = key < 0 ? 0 : int64_t{table[key / kPageRows]} * params.page_bytes;
+      rows[i * 32 + lane] = key < 0 ? -1 : page + int64_t{first_row + key % kPageRows} * kRowBytes;
     }
     __syncwarp();
-    const int kv_head = item.head / (params.shape.q_heads / params.shape.kv_heads);
-    const int vector = lane % kVectors;
-    const std::byte* base = params.pages + vector * 16 +
-                            int64_t{kv_head * 2 + which} * kPageRows * C::kHeadDim * sizeof(T);
+  }
+
+  static __device__ __forceinline__ void gather(TileMemory to, const int64_t (&rows)[kKeyTile],
+                                                const Params& params) {
+    constexpr int kVectors = kRowBytes / 16;
+    constexpr int kStep = 32 / kVectors;  // rows that the warp copies at once
+    const int lane = static_cast<int>(threadIdx.x) % 32;
+    const int vector = lane % kVectors, first = lane / kVectors;
+    const std::byte* base = params.pages + vector * 16;
     const uint32_t panel = shared_address(to) + vector / 8 * (kGroupKeys * 128);
-#pragma unroll 8
-    for (int row = lane / kVectors; row < kKeyTile; row += kStep) {
-      const uint32_t at = rows[row];
-      const bool valid = at != ~0u;
-      const std::byte* from =
-          base + (valid ? int64_t{at / kPageRows} * params.page_bytes +
-                              at % kPageRows * static_cast<int>(C::kHeadDim * sizeof(T))
-                        : 0);
-      copy_async_or_zero(
-          panel + row / 8 * kGroupBytes + row % 8 * 128 + (vector % 8 ^ row % 8) * 16, from, valid);
-    }
+#pragma unroll 2
+    for (int group = 0; group < kGroups; ++group)
+#pragma unroll
+      for (int i = 0; i < kGroupKeys; i += kStep) {
+        const int row = i + first;
+        const int64_t at = rows[group * kGroupKeys + row];
+        copy_async_or_zero(panel + group * kGroupBytes + row * 128 + (vector % 8 ^ row) * 16,
+                           base + (at < 0 ? 0 : at), at >= 0);
+      }
     wait_for_vectors();
     fence_async_shared();
     __syncwarp();
@@ -401,9 +407,10 @@ struct Producer {
         is_end = (tile.flags & kTileIsEnd) != 0;
         const bool has_columns = (tile.flags & kTileHasColumns) != 0;
         if (has_columns) {
+          find_rows(shared.gathered_rows[which], tile, item, params, which);
           go[stages.stage].wait(parities >> stages.stage & 1);
           parities ^= 1u << stages.stage;
-          gather(memory[stages.stage], shared.gathered_rows[which], tile, item, params, which);
+          gather(memory[stages.stage], shared.gathered_rows[which], params);
           if (lane == 0) full[stages.stage].arrive();
         }
         if (!is_end) stages.advance();

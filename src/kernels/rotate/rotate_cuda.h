@@ -14,8 +14,8 @@ struct RotateArgs {
   const int64_t* rotation = nullptr;  // [rows]: the row of cos_sin
   int64_t rows = 0;
   int q_heads = 0, kv_heads = 0;
-  int head_dim = 0;    // even
-  int rotary_dim = 0;  // even, at most head_dim
+  int head_dim = 0;          // even
+  int rotary_dim = 0;        // even, at most head_dim
   bool interleaved = false;  // elements 2i and 2i + 1 rotate together, not i and i + rotary_dim / 2
 };
 // Rotates queries and keys.

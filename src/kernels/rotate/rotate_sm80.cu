@@ -66,8 +66,8 @@ __global__ void __launch_bounds__(kThreads) rotate(RotateArgs args) {
   const int rest = static_cast<int>(index % (units * heads));
   const int head = rest / units;
   const Pairs pairs = pairs_of<kWidth>(args, rest % units);
-  bfloat16* data = static_cast<bfloat16*>(args.qkv) +
-                   (row * (heads + args.kv_heads) + head) * args.head_dim;
+  bfloat16* data =
+      static_cast<bfloat16*>(args.qkv) + (row * (heads + args.kv_heads) + head) * args.head_dim;
   auto* a = reinterpret_cast<Some<kWidth>*>(data + pairs.a);
   auto* b = reinterpret_cast<Some<kWidth>*>(data + pairs.b);
   Some<kWidth> held_a = *a, held_b = *b;
@@ -95,8 +95,8 @@ __global__ void __launch_bounds__(kThreads) rotate_back(RotateBackArgs back) {
   bfloat16* to = static_cast<bfloat16*>(args.qkv) + (row * heads + head) * args.head_dim;
   const bool rotates = head < values && unit < rotating;
   // What does not rotate is copied: behind the pairs, two vectors a thread.
-  const Pairs pairs = rotates ? pairs_of<kWidth>(args, unit)
-                              : Pairs{2 * unit * kWidth, (2 * unit + 1) * kWidth, 0};
+  const Pairs pairs =
+      rotates ? pairs_of<kWidth>(args, unit) : Pairs{2 * unit * kWidth, (2 * unit + 1) * kWidth, 0};
   auto a = *reinterpret_cast<const Some<kWidth>*>(from + pairs.a);
   auto b = *reinterpret_cast<const Some<kWidth>*>(from + pairs.b);
   if (rotates)

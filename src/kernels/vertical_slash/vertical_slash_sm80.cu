@@ -246,44 +246,10 @@ struct Part {
   }
 };
 
-// Takes a warp through the range: use(scores, page, half) for every 32 keys, while the products of
-// the next 32 are under way. sums_of(page) is called by all threads when all warps have used the
-// page, but for the last two.
-template <class C, class Use, class SumsOf>
-__device__ __forceinline__ void go_through(const Params& params, const Task& task, Keys<C>& keys,
-                                           const Queries<C>& queries, const Part<C>& part,
-                                           Use&& use, SumsOf&& sums_of) {
-  const int position = task.length - kRows + part.first_row;
-  const auto mask_step = [&](Scores<C>& scores, int page, int half) {
-    mask<C>(scores, (task.first_page + page) * kPage + half * kStep, position);
-  };
-  uint32_t rows = keys.wait(0) + key_lane<C>();
-  Scores<C> first, second;
-  if (part.is_active) score<C>(first, queries, rows);
-#pragma unroll 1
-  for (int page = 0; page < task.pages; ++page) {
-    if (part.is_active) {
-      mask_step(first, page, 0);
-      // From here on no branch, so that instructions of both can be interleaved.
-      score<C>(second, queries, rows + kStep * C::kRowBytes);
-      use(first, page, 0);
-    }
-    if (page + 1 < task.pages) {
-      rows = keys.wait(page + 1) + key_lane<C>();
-      if (page > 0) sums_of(page - 1);
-    }
-    if (part.is_active) {
-      mask_step(second, page, 1);
-      score<C>(first, queries, rows);  // behind the last page: for nothing
-      use(second, page, 1);
-    }
-  }
-}
-
 // --- Maxima and sums of each row over a range.
 
 template <class C>
-__global__ void __launch_bounds__(kThreads, 1) find_maxima(Params params) {
+__global__ void __launch_bounds__(kThreads, C::kHeadDim <= 128 ? 2 : 1) find_maxima(Params params) {
   extern __shared__ __align__(128) std::byte shared[];
   wait_for_inputs();
   let_next_begin();
@@ -307,31 +273,40 @@ __global__ void __launch_bounds__(kThreads, 1) find_maxima(Params params) {
     maxima[i] = -INFINITY;
     sums[i] = 0;
   }
-  go_through<C>(
-      params, task, keys, queries, part,
-      [&](Scores<C>& scores, int, int) {
-  // Every lane has a maximum and a sum of its own keys; they meet behind the last page.
+  const int position = task.length - kRows + part.first_row;
+#pragma unroll 1
+  for (int page = 0; page < task.pages; ++page) {
+    const uint32_t rows = keys.wait(page) + key_lane<C>();
+    if (!part.is_active) continue;
 #pragma unroll
-        for (int i = 0; i < kLaneRows; ++i) {
-          const auto& own = scores[i / 2];
-          const int at = i % 2 * 2;
-          float maximum = maxima[i];
+    for (int half = 0; half < kPage / kStep; ++half) {
+      Scores<C> scores;
+      score<C>(scores, queries, rows + half * kStep * C::kRowBytes);
+      mask<C>(scores, (task.first_page + page) * kPage + half * kStep, position);
+      // Every lane has a maximum and a sum of its own keys; they meet behind the last page.
 #pragma unroll
-          for (int j = 0; j < kStep / 8; ++j)
-            maximum = fmaxf(maximum, fmaxf(own[j][at], own[j][at + 1]));
-          const float zero = maximum == -INFINITY ? 0 : maximum;  // no key was visible yet
+      for (int i = 0; i < kLaneRows; ++i) {
+        const auto& own = scores[i / 2];
+        const int at = i % 2 * 2;
+        float maximum = maxima[i];
+#pragma unroll
+        for (int j = 0; j < kStep / 8; ++j)
+          maximum = fmaxf(maximum, fmaxf(own[j][at], own[j][at + 1]));
+        const float zero = maximum == -INFINITY ? 0 : maximum;  // no key was visible yet
+        if (maximum > maxima[i]) {
           sums[i] *= fast_exp2((maxima[i] - zero) * params.scale_log2);
           maxima[i] = maximum;
-          const float shift = zero * params.scale_log2;
-          float sum = 0;
-#pragma unroll
-          for (int j = 0; j < kStep / 8; ++j)
-            sum += fast_exp2(fmaf(own[j][at], params.scale_log2, -shift)) +
-                   fast_exp2(fmaf(own[j][at + 1], params.scale_log2, -shift));
-          sums[i] += sum;
         }
-      },
-      [](int) {});
+        const float shift = zero * params.scale_log2;
+        float sum = 0;
+#pragma unroll
+        for (int j = 0; j < kStep / 8; ++j)
+          sum += fast_exp2(fmaf(own[j][at], params.scale_log2, -shift)) +
+                 fast_exp2(fmaf(own[j][at + 1], params.scale_log2, -shift));
+        sums[i] += sum;
+      }
+    }
+  }
   if (!part.is_active) return;
   const int lane = static_cast<int>(threadIdx.x) % 32;
   float2* out = params.maxima +
@@ -389,14 +364,13 @@ __global__ void __launch_bounds__(kThreads) merge_maxima(Params params) {
 // --- Shares.
 
 constexpr int kRingColumns = 64, kRingStride = 72;  // strides of 8 mod 32 keep off bank conflicts
-constexpr int kPagesOfSums = 4;                     // until all have left what is written again
 constexpr int kDiagonals = 256;                     // that a warp's sums wait among
 
 // Sums of a warp over its rows, for the warps of the head to meet.
 struct WarpSums {
-  float ring[8][kRingStride];          // sums along diagonals of matrices, see above
-  float diagonals[kDiagonals];         // [kappa mod 256], kappa from the range's first key
-  float columns[kPagesOfSums][kPage];  // of even and of odd pages
+  float ring[8][kRingStride];   // sums along diagonals of matrices, see above
+  float diagonals[kDiagonals];  // [kappa mod 256], kappa from the range's first key
+  float columns[2][kPage];      // of even and of odd pages
 };
 
 // The sums along diagonals that are under way in registers.
@@ -491,8 +465,7 @@ __device__ __forceinline__ void write_page(const Params& params, const Task& tas
     if (is_column) {
       if (page == task.pages || key >= task.length) continue;
 #pragma unroll
-      for (int warp = 0; warp < C::kWarpsOfHead; ++warp)
-        sum += own[warp].columns[page % kPagesOfSums][x];
+      for (int warp = 0; warp < C::kWarpsOfHead; ++warp) sum += own[warp].columns[page % 2][x];
       args.column_sums[row * args.sums_row_stride + key] = sum;
       continue;
     }
@@ -512,7 +485,7 @@ __device__ __forceinline__ void write_page(const Params& params, const Task& tas
 }
 
 template <class C>
-__global__ void __launch_bounds__(kThreads, 1) sum_shares(Params params) {
+__global__ void __launch_bounds__(kThreads, C::kHeadDim <= 128 ? 2 : 1) sum_shares(Params params) {
   extern __shared__ __align__(128) std::byte shared[];
   auto* const sums = reinterpret_cast<WarpSums*>(shared + C::kKeyBytes);
   for (int i = static_cast<int>(threadIdx.x);
@@ -544,29 +517,36 @@ __global__ void __launch_bounds__(kThreads, 1) sum_shares(Params params) {
     for (int i = 0; i < kLaneRows; ++i) shifts[i] = -lse[i * 8 + lane / 4];
   }
   Diagonals<C> diagonals;
+  const int position = task.length - kRows + part.first_row;
   const int rows_behind = kRows - C::kWarpRows - part.first_row;
-  go_through<C>(
-      params, task, keys, queries, part,
-      [&](Scores<C>& shares, int page, int half) {
+#pragma unroll 1
+  for (int page = 0; page < task.pages; ++page) {
+    const uint32_t rows = keys.wait(page) + key_lane<C>();
+    if (page > 0) write_page<C>(params, task, unit, range, kv_head, heads, page - 1, sums);
+    if (!part.is_active) continue;
 #pragma unroll
-        for (int block = 0; block < C::kBlocksOfRows; ++block)
+    for (int half = 0; half < kPage / kStep; ++half) {
+      Scores<C> shares;
+      score<C>(shares, queries, rows + half * kStep * C::kRowBytes);
+      mask<C>(shares, (task.first_page + page) * kPage + half * kStep, position);
 #pragma unroll
-          for (int i = 0; i < kStep / 8; ++i)
+      for (int block = 0; block < C::kBlocksOfRows; ++block)
 #pragma unroll
-            for (int j = 0; j < 4; ++j)
-              shares[block][i][j] = fast_exp2(
-                  fmaf(shares[block][i][j], params.scale_log2, shifts[block * 2 + j / 2]));
-        add_columns<C>(own.columns[page % kPagesOfSums] + half * kStep, shares);
-        diagonals.add(own, shares, page * 2 + half, rows_behind);
-      },
-      [&](int page) { write_page<C>(params, task, unit, range, kv_head, heads, page, sums); });
+        for (int i = 0; i < kStep / 8; ++i)
+#pragma unroll
+          for (int j = 0; j < 4; ++j)
+            shares[block][i][j] =
+                fast_exp2(fmaf(shares[block][i][j], params.scale_log2, shifts[block * 2 + j / 2]));
+      add_columns<C>(own.columns[page % 2] + half * kStep, shares);
+      diagonals.add(own, shares, page * 2 + half, rows_behind);
+    }
+  }
   if (part.is_active) {
     const Scores<C> none = {};
     diagonals.add(own, none, task.pages * 2, rows_behind);
   }
   __syncthreads();
-  for (int page = max(task.pages - 2, 0); page < task.pages; ++page)
-    write_page<C>(params, task, unit, range, kv_head, heads, page, sums);
+  write_page<C>(params, task, unit, range, kv_head, heads, task.pages - 1, sums);
   write_page<C>(params, task, unit, range, kv_head, heads, task.pages, sums);
 }
 

@@ -9,7 +9,6 @@
 #include <span>
 #include <vector>
 
-#include "kernels/page.h"
 #include "prefill/layer_queries.h"
 #include "prefill/planner.h"
 
@@ -25,19 +24,12 @@ struct BlockSparseOptions {
   bool force_sink = true;
 };
 
-// Means over the blocks of keys [0, length) of a KV head: [blocks, head_dim] f32, appended.
-void block_means(const kernels::PagePool& pages, const uint32_t* page_table, int kv_head,
-                 int64_t length, std::vector<float>& means);
+// Means over the blocks of keys of a KV head: [blocks, head_dim].
+std::vector<float> block_means(const LayerQueries& queries, int kv_head);
 
-// Means of one head's queries over the chunk's row tiles: [tiles, head_dim] f32, appended. `q` is
-// the head in the chunk's first row, f32 or bf16.
-void tile_means(DType dtype, const void* q, int64_t q_row_stride, int head_dim, const Chunk& chunk,
-                std::vector<float>& means);
-
-// Appends one kBlocks segment. Of a tile, blocks that hold at least one key that its last query
-// sees compete; equal products go to the lower block.
-void append_block_sparse(std::span<const float> tile_means, std::span<const float> block_means,
-                         int head_dim, const Chunk& chunk, const BlockSparseOptions& options,
-                         PlanBuffer& output);
+// Appends one kBlocks segment for a query head. Of a tile, blocks that hold at least one key that
+// its last query sees compete; equal products go to the lower block.
+void append_block_sparse(const LayerQueries& queries, int head, std::span<const float> block_means,
+                         const BlockSparseOptions& options, PlanBuffer& output);
 
 }  // namespace kvasir::prefill::minference

@@ -80,9 +80,11 @@ class Group {
     context_.pool.parallel(heads, [&](int64_t i, int) {
       const HeadPattern wanted = pattern(estimated_[static_cast<size_t>(i)]);
       const auto row = static_cast<size_t>(i * length), size = static_cast<size_t>(length);
-      select_vertical_slash(column_sums.subspan(row, size), offset_sums.subspan(row, size),
-                            clamp_budgets(wanted.first, wanted.second, options_.ratio, length),
-                            selections_[static_cast<size_t>(i)]);
+      const auto columns = column_sums.subspan(row, size), offsets = offset_sums.subspan(row, size);
+      const Budgets budgets =
+          options_.mass > 0 ? adaptive_budgets(columns, offsets, options_.mass)
+                            : clamp_budgets(wanted.first, wanted.second, options_.ratio, length);
+      select_vertical_slash(columns, offsets, budgets, selections_[static_cast<size_t>(i)]);
     });
     // Each query meets each key twice.
     report.scored_pairs += static_cast<uint64_t>(
@@ -105,14 +107,9 @@ class Group {
   }
 
   void append_blocks(int head, Report& report, PlanBuffer& output) {
-    const auto& [layer, chunk, q, q_row_stride, q_heads, scale, pages, page_table] = queries_;
-    if (block_means_.empty())
-      block_means(pages, page_table, kv_head_, chunk.length(), block_means_);
-    const int64_t head_bytes = pages.head_dim * static_cast<int64_t>(dtype_bytes(pages.dtype));
-    tile_means_.clear();
-    tile_means(pages.dtype, static_cast<const std::byte*>(q) + head * head_bytes, q_row_stride,
-               pages.head_dim, chunk, tile_means_);
-    append_block_sparse(tile_means_, block_means_, pages.head_dim, chunk, options_.blocks, output);
+    if (block_means_.empty()) block_means_ = block_means(queries_, kv_head_);
+    append_block_sparse(queries_, head, block_means_, options_.blocks, output);
+    const Chunk& chunk = queries_.chunk;
     for (int64_t tile = 0; tile < chunk.tiles(); ++tile)
       report.scored_pairs += static_cast<uint64_t>((chunk.tile_end(tile) - 1) / kBlockKeys + 1);
   }
@@ -126,7 +123,7 @@ class Group {
   const int size_;
   std::vector<int32_t> estimated_;
   std::vector<Selection> selections_;
-  std::vector<float> tile_means_, block_means_;
+  std::vector<float> block_means_;
 };
 
 }  // namespace

@@ -21,6 +21,9 @@ enum class IndexMode : uint8_t {
 
 struct Options {
   double ratio = 1;  // times both budgets of vertical-slash heads
+  // Above 0: instead of both budgets, as many columns and as many offsets as hold this share of the
+  // estimated attention.
+  double mass = 0;
   IndexMode index = IndexMode::kRelative;
   // A vertical-slash head whose index holds a larger share of the pairs is made dense.
   double densest = 0.5;

@@ -2,9 +2,10 @@
 
 #include <algorithm>
 #include <cmath>
-#include <functional>
 #include <limits>
-#include <numeric>
+
+#include "kernels/vertical_slash/adaptive_budget.h"
+#include "prefill/select.h"
 
 namespace kvasir::prefill::minference {
 namespace {
@@ -25,28 +26,11 @@ Budgets clamp_budgets(int64_t columns, int64_t offsets, double ratio, int64_t le
           .offsets = clamp_budget(offsets, ratio, kernels::kFewestOffsets, length)};
 }
 
-void select_highest(std::span<const float> scores, int64_t count, std::vector<float>& scratch,
-                    std::vector<int32_t>& indices) {
-  indices.clear();
-  if (count <= 0) return;
-  if (count >= std::ssize(scores)) {
-    indices.resize(scores.size());
-    std::iota(indices.begin(), indices.end(), 0);
-    return;
-  }
-  const auto comparable = [](float score) { return std::isnan(score) ? -kInfinity : score; };
-  scratch.resize(scores.size());
-  std::ranges::transform(scores, scratch.begin(), comparable);
-  const auto last = scratch.begin() + count - 1;
-  std::nth_element(scratch.begin(), last, scratch.end(), std::greater<>());
-  const float lowest = *last;
-  int64_t equal = count - std::count_if(scratch.begin(), last,
-                                        [lowest](float score) { return score > lowest; });
-  for (int64_t i = 0; i < std::ssize(scores); ++i) {
-    const float score = comparable(scores[static_cast<size_t>(i)]);
-    if (score > lowest || (score == lowest && equal-- > 0))
-      indices.push_back(static_cast<int32_t>(i));
-  }
+Budgets adaptive_budgets(std::span<const float> column_sums, std::span<const float> offset_sums,
+                         double share) {
+  const auto wanted = static_cast<float>(share);
+  return {.columns = kernels::adaptive_budget(column_sums, kForcedColumns, wanted),
+          .offsets = kernels::adaptive_budget(offset_sums, kForcedOffsets, wanted)};
 }
 
 void select_vertical_slash(std::span<float> column_sums, std::span<float> offset_sums,

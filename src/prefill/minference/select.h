@@ -22,10 +22,11 @@ struct Budgets {
 // offsets and at most `length` of each.
 Budgets clamp_budgets(int64_t columns, int64_t offsets, double ratio, int64_t length);
 
-// The `count` indices with the highest scores, ascending; where scores are equal the lower index is
-// taken. NaN counts as the lowest score. `scratch` is used again and again.
-void select_highest(std::span<const float> scores, int64_t count, std::vector<float>& scratch,
-                    std::vector<int32_t>& indices);
+// The fewest columns and the fewest offsets, the forced ones among them, that hold `share` of all
+// sums (kernels/vertical_slash/adaptive_budget.h, whose counts GPUs find too): budgets that follow
+// the prompt.
+Budgets adaptive_budgets(std::span<const float> column_sums, std::span<const float> offset_sums,
+                         double share);
 
 // Columns and offsets (distances between query and key), both ascending.
 struct Selection {

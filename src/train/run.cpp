@@ -1,0 +1,158 @@
+#include "train/run.h"
+
+#include <ATen/Context.h>
+#include <ATen/Parallel.h>
+
+#include <nlohmann/json.hpp>
+#include <optional>
+
+#include "base/cpu_info.h"
+#include "base/file.h"
+#include "base/thread_pool.h"
+#include "data/prepare.h"
+#include "data/task_samples.h"
+#include "kvasir/error.h"
+#include "tasks/haystack.h"
+#include "tasks/text_tasks.h"
+#include "text/tokenizer.h"
+#include "train/flops.h"
+#include "train/gpu.h"
+#include "train/recipe_batches.h"
+
+namespace kvasir::train {
+namespace {
+
+namespace fs = std::filesystem;
+
+std::string config_json(const data::Recipe& recipe, const text::Tokenizer& tokenizer) {
+  const data::ModelRecipe& model = recipe.model;
+  nlohmann::ordered_json json{{"architectures", {"LlamaForCausalLM"}},
+                              {"model_type", "llama"},
+                              {"hidden_size", model.hidden_size},
+                              {"intermediate_size", model.intermediate_size},
+                              {"num_hidden_layers", model.num_hidden_layers},
+                              {"num_attention_heads", model.num_attention_heads},
+                              {"num_key_value_heads", model.num_key_value_heads},
+                              {"head_dim", model.head_dim},
+                              {"vocab_size", tokenizer.vocab_size()},
+                              {"rms_norm_eps", model.rms_norm_eps},
+                              {"rope_theta", model.rope_theta},
+                              {"max_position_embeddings", recipe.longest_sequence()},
+                              {"tie_word_embeddings", model.tie_word_embeddings},
+                              {"hidden_act", "silu"},
+                              {"attention_bias", false},
+                              {"mlp_bias", false},
+                              {"torch_dtype", "bfloat16"}};
+  const auto add = [&](const char* key, const char* token) {
+    if (const auto id = tokenizer.token_to_id(token)) json[key] = *id;
+  };
+  add("bos_token_id", "<|begin|>");
+  add("eos_token_id", "<|end|>");
+  add("pad_token_id", "<|pad|>");
+  return json.dump(1) + "\n";
+}
+
+// The folder that checkpoints copy their files from: the recipe's model, or a new one's.
+fs::path model_folder(const data::Recipe& recipe, const fs::path& tokenizer_folder,
+                      const text::Tokenizer& tokenizer, const fs::path& output) {
+  if (!recipe.model.from.empty()) return recipe.model.from;
+  const fs::path folder = output / "model";
+  fs::create_directories(folder);
+  for (const char* name : {"tokenizer.json", "tokenizer_config.json"})
+    write_file(folder / name, read_file(tokenizer_folder / name).value()).value();
+  const std::string config = config_json(recipe, tokenizer);
+  const nlohmann::json parsed = nlohmann::json::parse(config);
+  nlohmann::ordered_json generation = nlohmann::ordered_json::object();
+  for (const char* key : {"bos_token_id", "eos_token_id", "pad_token_id"})
+    if (parsed.contains(key)) generation[key] = parsed[key];
+  write_file(folder / "generation_config.json", generation.dump(1) + "\n").value();
+  write_file(folder / "config.json", config).value();
+  return folder;
+}
+
+Schedule schedule_of(const data::Recipe& recipe) {
+  const auto steps = static_cast<double>(recipe.steps());
+  const data::ScheduleRecipe& from = recipe.schedule;
+  return {.kind = from.name == data::ScheduleName::kConstant ? ScheduleKind::kConstant
+                  : from.name == data::ScheduleName::kCosine ? ScheduleKind::kCosine
+                                                             : ScheduleKind::kWsd,
+          .total_steps = recipe.steps(),
+          .warmup_steps = static_cast<int64_t>(steps * from.warmup_fraction),
+          .decay_steps = static_cast<int64_t>(steps * from.decay_fraction),
+          .final_fraction = from.final_rate};
+}
+
+OptimizerOptions optimizer_of(const data::OptimizerRecipe& from) {
+  return {.kind = from.name == data::OptimizerName::kMuon ? OptimizerKind::kMuon
+                                                          : OptimizerKind::kAdamW,
+          .learning_rate = from.learning_rate,
+          .beta1 = from.beta1,
+          .beta2 = from.beta2,
+          .epsilon = from.epsilon,
+          .weight_decay = from.weight_decay,
+          .momentum = from.momentum};
+}
+
+}  // namespace
+
+fs::path run_recipe(const RunOptions& run) {
+  const data::Recipe recipe = data::load_recipe(run.recipe, data::task_names()).value();
+  const int threads = run.threads > 0 ? run.threads : usable_cpus();
+  ThreadPool pool(threads);
+  at::set_num_threads(threads);
+  const data::Prepared prepared =
+      data::prepare(recipe, {.corpus = run.corpus, .output = run.output}, pool).value();
+  const text::Tokenizer tokenizer =
+      text::Tokenizer::load(prepared.tokenizer / "tokenizer.json").value();
+  const data::ChatEncoder encoder = data::ChatEncoder::make(tokenizer).value();
+  // Sentences for tasks that are set in books.
+  const auto haystack = [](const std::vector<fs::path>& texts) {
+    return texts.empty() ? std::optional<tasks::Haystack>()
+                         : std::optional(tasks::Haystack::load(texts).value());
+  };
+  const std::optional<tasks::Haystack> training = haystack(prepared.training_texts);
+  const std::optional<tasks::Haystack> held_out = haystack(prepared.held_out_texts);
+  const data::TaskSamples samples(tasks::make_text_task, encoder, recipe.data,
+                                  training ? &*training : nullptr, held_out ? &*held_out : nullptr);
+  const data::BatchSource source =
+      data::BatchSource::make(recipe, prepared.corpus, samples, encoder.begin()).value();
+  const data::Share share{
+      .rank = run.rank, .processes = run.processes, .pass_tokens = recipe.precision.pass_tokens};
+  RecipeBatches batches(source, share, {.threads = std::max(1, threads / 2), .ahead = 4});
+
+  const TrainDevice device = train_device(run.device);
+  TrainOptions options;
+  options.model = model_folder(recipe, prepared.tokenizer, tokenizer, run.output);
+  options.out = run.output;
+  options.start = run.resume                  ? StartFrom::kCheckpoint
+                  : recipe.model.from.empty() ? StartFrom::kScratch
+                                              : StartFrom::kWeights;
+  options.device = device.device;
+  options.peak_flops = peak_flops(device.name);
+  options.compute = recipe.precision.compute == data::Precision::kBf16 ? at::kBFloat16 : at::kFloat;
+  options.seed = recipe.seed;
+  options.init_deviation = recipe.model.init_std;
+  options.schedule = schedule_of(recipe);
+  options.optimizer = optimizer_of(recipe.optimizer);
+  options.step = {.clip_norm = recipe.optimizer.clip_norm, .recompute = recipe.precision.recompute};
+  options.checkpoint_every = recipe.checkpoint.every_steps;
+  options.checkpoint_minutes = recipe.checkpoint.every_minutes;
+  options.keep = static_cast<int>(recipe.checkpoint.keep);
+  if (!recipe.data.held_out.empty())
+    for (const int64_t length : recipe.evaluation.lengths)
+      options.evaluations.emplace_back("held_out_loss_" + std::to_string(length),
+                                       [&source, length](TrainStep& step) {
+                                         return step.evaluate(source.held_out_books(length));
+                                       });
+  options.evaluate_every = recipe.evaluation.every_steps;
+  options.say = run.say;
+  options.stop = run.stop;
+
+  std::unique_ptr<ProcessGroup> group;
+  if (run.processes > 1)
+    group = join_process_group(
+        {.rank = run.rank, .size = run.processes, .meeting = run.meeting, .device = device.device});
+  return train(options, batches, group.get()).checkpoint;
+}
+
+}  // namespace kvasir::train
