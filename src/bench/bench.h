@@ -1,5 +1,6 @@
 #pragma once
-// Speed measurements: `kvasir bench prefill | decode | train | tokenizer | load`.
+// Measurements: `kvasir bench prefill | decode | train | tokenizer | load` of speed, `tasks` of
+// accuracy.
 
 #include <cstdint>
 #include <filesystem>
@@ -7,17 +8,23 @@
 #include <string>
 #include <vector>
 
+#include "kvasir/request.h"
+
 namespace kvasir::bench {
 
 struct BenchOptions {
-  std::string what;             // prefill, decode, train, tokenizer or load
+  std::string what;             // prefill, decode, train, tokenizer, load or tasks
   std::filesystem::path model;  // a model folder
   std::string shape;  // "" = the model's; "16m", "1b", "8b" = that Llama shape with random weights
-  std::string device = "auto";     // auto | cpu | cuda | cuda:N
-  std::vector<int64_t> lengths;    // tokens; empty = the default sweep
-  std::filesystem::path document;  // tokenizer: the text
-  int threads = 0;                 // 0 = every usable CPU
-  int repetitions = 5;             // at least; long measurements take fewer and say so
+  std::string device = "auto";        // auto | cpu | cuda | cuda:N
+  std::vector<int64_t> lengths;       // tokens; empty = the default sweep
+  std::filesystem::path document;     // tokenizer: the text; tasks: a text or a folder of texts
+  int threads = 0;                    // 0 = every usable CPU
+  int repetitions = 5;                // at least; long measurements take fewer and say so
+  std::vector<std::string> tasks;     // tasks: which; empty = all five
+  std::vector<MethodChoice> methods;  // tasks: prefill methods beside dense
+  int64_t questions = 300;            // tasks: of each task and length
+  bool question_inside = false;       // tasks: the questions also stand in the document
   bool json = false;
   std::filesystem::path record;  // also write the JSON here; empty = nowhere
 };

@@ -339,9 +339,10 @@ void add_tokenize(CLI::App& app, Options& options) {
 void add_bench(CLI::App& app, Options& options) {
   Adder add(app);
   BenchFlags& bench = options.bench;
-  add.text("WHAT", "prefill|decode|train|tokenizer|load", "what to measure",
+  add.text("WHAT", "prefill|decode|train|tokenizer|load|tasks", "what to measure",
            [&bench](const auto& v) {
-             bench.what = choose("bench", v, split_choices("prefill|decode|train|tokenizer|load"));
+             bench.what =
+                 choose("bench", v, split_choices("prefill|decode|train|tokenizer|load|tasks"));
            });
   add_model(add, options.engine);
   add_device(add, options.engine);
@@ -361,9 +362,17 @@ void add_bench(CLI::App& app, Options& options) {
                rest.remove_prefix(end + 1);
              }
            });
-  add.text("-d,--document", "FILE", "text for the tokenizer",
+  add.text("-d,--document", "FILE", "text for the tokenizer; text or folder of texts for tasks",
            [&bench](const std::string& v) { bench.document = v; });
   add.integer("--repetitions", "at least (default: 5)", bench.repetitions, 1, 1000000);
+  add.group("Tasks");
+  add.texts(
+      "--prefill", "NAME[:KEY=VALUE,...]", "a method beside dense; repeatable",
+      [&bench](const std::string& v) { bench.methods.push_back(parse_method(v, "--prefill")); });
+  add.texts("--task", "NAME", "one of the five text tasks; repeatable (default: all)",
+            [&bench](const std::string& v) { bench.tasks.push_back(v); });
+  add.integer("--questions", "of each task and length (default: 300)", bench.questions, 1, 1000000);
+  add.flag("--question-inside", "the questions also stand in the document", bench.question_inside);
   add.group("Output");
   add.flag("--json", "one JSON object on stdout", options.json);
   add.text("--record", "FILE", "also write the JSON here",

@@ -40,6 +40,10 @@ int bench_command(const Options& options, Environment& environment) {
                                   .document = flags.document,
                                   .threads = options.engine.threads,
                                   .repetitions = flags.repetitions,
+                                  .tasks = flags.tasks,
+                                  .methods = flags.methods,
+                                  .questions = flags.questions,
+                                  .question_inside = flags.question_inside,
                                   .json = options.json,
                                   .record = flags.record};
   OutputBuffer out_buffer(*environment.out), err_buffer(*environment.err);

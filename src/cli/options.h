@@ -70,6 +70,10 @@ struct BenchFlags {
   std::string what, shape, document, record;
   std::vector<int64_t> lengths;
   int repetitions = 5;
+  std::vector<MethodChoice> methods;  // of `tasks`
+  std::vector<std::string> tasks;
+  int64_t questions = 300;
+  bool question_inside = false;
 };
 
 struct TrainFlags {
