@@ -114,7 +114,7 @@ void check(const Options& options, const std::string& name) {
       options.score.file.empty() == !options.score.ids.has_value())
     refuse(name, "expected a FILE of text or --ids FILE, and not both");
   if (options.command == Command::kBench && options.bench.what.empty())
-    refuse(name, "expected what to measure: prefill, decode, tokenizer or load");
+    refuse(name, "expected what to measure: prefill, decode, train, tokenizer, load or tasks");
   if (options.command == Command::kTrain) check_train(options.train);
 }
 

@@ -252,7 +252,7 @@ TEST(Parse, RefusesConflictsAndWrongCounts) {
   EXPECT_EQ(refusal({"score", "-m", "m", "f", "--ids", "g"}),
             "score: expected a FILE of text or --ids FILE, and not both");
   EXPECT_EQ(refusal({"bench", "-m", "m"}),
-            "bench: expected what to measure: prefill, decode, tokenizer or load");
+            "bench: expected what to measure: prefill, decode, train, tokenizer, load or tasks");
   EXPECT_EQ(refusal({"plan", "-m", "m", "--out", "o.svg"}),
             "plan: expected --document FILE, a text to read");
   EXPECT_EQ(refusal({"plan", "-m", "m", "-d", "t"}),
