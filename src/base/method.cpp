@@ -4,6 +4,16 @@
 
 namespace kvasir {
 
+std::string method_text(const MethodChoice& choice) {
+  std::string text = choice.name;
+  char separator = ':';
+  for (const auto& [key, value] : choice.options) {
+    text += separator + key + "=" + value;
+    separator = ',';
+  }
+  return text;
+}
+
 const Method* find_method(std::span<const Method> table, std::string_view name) {
   const auto row = std::find_if(table.begin(), table.end(),
                                 [name](const Method& method) { return method.name == name; });

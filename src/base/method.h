@@ -9,6 +9,7 @@
 #include <string_view>
 
 #include "base/result.h"
+#include "kvasir/request.h"
 
 namespace kvasir {
 
@@ -19,7 +20,7 @@ struct MethodCapabilities {
   bool batching = false;         // several sequences in one step
   bool quantised_kv = false;     // KV in another form than the plain one
   bool cuda_graphs = false;
-  bool gpu = false;           // --device cuda
+  bool gpu = false;  // --device cuda
   bool several_gpus = false;
   bool images = false;  // prompts of several modalities
 };
@@ -38,6 +39,9 @@ struct Method {
   MethodCapabilities capabilities;
   std::span<const MethodOption> options;
 };
+
+// "NAME" or "NAME:key=value,key=value", as it is written on the command line.
+std::string method_text(const MethodChoice& choice);
 
 // The row called `name`, or null.
 const Method* find_method(std::span<const Method> table, std::string_view name);

@@ -8,6 +8,7 @@
 #include <optional>
 #include <ostream>
 
+#include "base/method.h"
 #include "bench/build_info.h"
 #include "engine/stages.h"
 #include "report/interval.h"
@@ -22,16 +23,6 @@ namespace {
 constexpr int kTurns = 4;  // questions of a document
 constexpr double kLeastDense = 0.95;
 constexpr int64_t kLeastQuestions = 200;
-
-std::string name_of(const MethodChoice& method) {
-  std::string text = method.name;
-  char before = ':';
-  for (const auto& [key, value] : method.options) {
-    text += before + key + "=" + value;
-    before = ',';
-  }
-  return text;
-}
 
 tasks::Haystack load_books(const std::filesystem::path& path) {
   if (path.empty()) return tasks::Haystack::made_up();
@@ -180,7 +171,7 @@ class TaskBench {
     TaskCell& cell = cells[method];
     const auto questions = static_cast<double>(cell.questions);
     cell.task = task;
-    cell.method = name_of(methods_[method]);
+    cell.method = method_text(methods_[method]);
     cell.length = length;
     const report::Interval own = report::wilson_interval(cell.right, cell.questions);
     cell.low = own.low;

@@ -70,16 +70,6 @@ MethodChoice parse_method(std::string_view text, std::string_view what) {
   return choice;
 }
 
-std::string method_text(const MethodChoice& choice) {
-  std::string text = choice.name;
-  char separator = ':';
-  for (const auto& [key, value] : choice.options) {
-    text += fmt::format("{}{}={}", separator, key, value);
-    separator = ',';
-  }
-  return text;
-}
-
 StageChoice parse_stages(std::string_view text, std::string_view what) {
   static const std::vector<std::string> kStages{"prefill", "compress", "retrieve"};
   StageChoice stages;

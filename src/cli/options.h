@@ -111,8 +111,6 @@ Parsed parse_arguments(std::span<const std::string> arguments, int width = 80);
 
 // "NAME" or "NAME:key=value,key=value". `what` names the option in errors.
 MethodChoice parse_method(std::string_view text, std::string_view what);
-// The reverse.
-std::string method_text(const MethodChoice& choice);
 // "prefill=NAME:key=value;retrieve=NAME": stages apart by semicolons, so that commas stay with the
 // method. Stages that are not named keep their defaults.
 StageChoice parse_stages(std::string_view text, std::string_view what);

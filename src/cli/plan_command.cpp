@@ -4,6 +4,7 @@
 #include <filesystem>
 
 #include "base/file.h"
+#include "base/method.h"
 #include "cli/commands.h"
 #include "cli/exit_codes.h"
 #include "engine/trace_prefill.h"

@@ -1,5 +1,6 @@
 #include <fmt/format.h>
 
+#include "base/method.h"
 #include "cli/batch.h"
 #include "cli/commands.h"
 #include "cli/dialogue.h"

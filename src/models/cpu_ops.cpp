@@ -30,10 +30,6 @@ double seconds() {
   return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
-float attention_scale(const ModelConfig& config) {
-  return static_cast<float>(1 / std::sqrt(static_cast<double>(config.head_dim)));
-}
-
 // Row `row` of a table on disk, as f32.
 void read_row(const formats::TensorView& table, int64_t row, int64_t size, float* out) {
   const DType dtype = *table.dtype;

@@ -271,7 +271,7 @@ kernels::CudaAttentionArgs CudaOps::attention_args(const DeviceSpans& spans, std
       .pages = pages_,
       .page_count = page_count_,
       .q_heads = static_cast<int>(config.num_q_heads),
-      .scale = static_cast<float>(1 / std::sqrt(static_cast<double>(config.head_dim))),
+      .scale = attention_scale(config),
       .window = window,
       .spans = spans.spans,
       .page_tables = step_->page_tables + static_cast<int64_t>(layer_index_) * step_->table_entries,

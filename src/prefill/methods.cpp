@@ -31,23 +31,18 @@ constexpr MethodOption kMInference[] = {
     {"ratio", "times the budgets of vertical-slash heads", minference::check_ratio},
     {"index", "relative or, tile by tile as in the released code, reference",
      minference::check_index},
-    {"mass", "share of its attention that a head keeps, instead of budgets",
-     minference::check_share},
-    {"densest", "share of attention above which a head is computed densely",
-     minference::check_share}};
+    {"mass", "share of its attention that a head keeps, instead of budgets", check_share},
+    {"densest", "share of attention above which a head is computed densely", check_share}};
 
 constexpr MethodOption kXAttention[] = {
     {"stride", "8 or 16: queries and keys of a group", xattention::check_stride},
-    {"threshold", "share of the estimated attention that each row of blocks keeps",
-     minference::check_share},
-    {"densest", "share of attention above which a head is computed densely",
-     minference::check_share}};
+    {"threshold", "share of the estimated attention that each row of blocks keeps", check_share},
+    {"densest", "share of attention above which a head is computed densely", check_share}};
 constexpr MethodOption kFlexPrefill[] = {
-    {"gamma", "share of its attention that a head keeps", minference::check_share},
-    {"tau", "distance up to which mean keys may stand for their blocks", minference::check_share},
+    {"gamma", "share of its attention that a head keeps", check_share},
+    {"tau", "distance up to which mean keys may stand for their blocks", check_share},
     {"min_blocks", "blocks of columns and of distances at least", check_at_least_one_token},
-    {"densest", "share of attention above which a head is computed densely",
-     minference::check_share}};
+    {"densest", "share of attention above which a head is computed densely", check_share}};
 
 constexpr MethodCapabilities kOnCpu{
     .chunked_prefill = true, .prefix_reuse = true, .batching = true};

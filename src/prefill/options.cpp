@@ -62,6 +62,8 @@ Result<void> check_number(std::string_view value, double most) {
                fmt::format("expected a number above 0 and at most {}, found \"{}\"", most, value));
 }
 
+Result<void> check_share(std::string_view value) { return check_number(value, 1); }
+
 Result<void> check_layers(std::string_view value) {
   if (layer_runs(value)) return {};
   return Error(

@@ -13,6 +13,13 @@ LayerQueries PlanSite::queries(int32_t row_tile) const {
           .page_table = page_table};
 }
 
+Planned QueryPlanner::plan(const PlanSite& site, PlanBuffer& plan) const {
+  if (site.rows < kFewestPlannedRows) return {};
+  plan.clear();
+  plan.row_tile = row_tile_;
+  return {.rows = {0, site.rows}, .report = plan_heads(site, site.queries(row_tile_), plan)};
+}
+
 void PlanBuffer::clear() {
   heads.clear();
   segments.clear();

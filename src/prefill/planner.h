@@ -101,6 +101,23 @@ class Planner {
   virtual std::optional<std::string> gpu_refusal() const { return std::nullopt; }
 };
 
+// A method whose plans depend on the queries: what they have in common.
+class QueryPlanner : public Planner {
+ public:
+  // All rows of the site, or none where they are fewer than kFewestPlannedRows.
+  Planned plan(const PlanSite& site, PlanBuffer& plan) const final;
+  bool plans_from_queries() const final { return true; }
+
+ protected:
+  explicit QueryPlanner(int32_t row_tile) : row_tile_(row_tile) {}
+  // Appends the programs of all heads to an empty plan. `queries` are all rows of the site.
+  virtual Report plan_heads(const PlanSite& site, const LayerQueries& queries,
+                            PlanBuffer& plan) const = 0;
+
+ private:
+  const int32_t row_tile_;
+};
+
 // Rows of which a method that plans from queries leaves as many as that to the dense kernel: the
 // estimate would read the keys as often as they do.
 inline constexpr int64_t kFewestPlannedRows = 256;

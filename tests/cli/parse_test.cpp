@@ -1,5 +1,6 @@
 #include <gtest/gtest.h>
 
+#include "base/method.h"
 #include "base/suggest.h"
 #include "cli/harness.h"
 #include "cli/options.h"

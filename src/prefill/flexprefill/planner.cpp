@@ -6,22 +6,18 @@
 namespace kvasir::prefill::flexprefill {
 namespace {
 
-class FlexPrefill final : public Planner {
+class FlexPrefill final : public QueryPlanner {
  public:
-  explicit FlexPrefill(const Options& options) : options_(options) {}
+  explicit FlexPrefill(const Options& options) : QueryPlanner(128), options_(options) {}
 
-  Planned plan(const PlanSite& site, PlanBuffer& plan) const override {
-    if (site.rows < kFewestPlannedRows) return {};
-    plan.clear();
-    plan.row_tile = 128;
-    return {.rows = {0, site.rows},
-            .report = plan_layer(*site.context, options_, site.queries(plan.row_tile),
-                                 *site.workspace, plan)};
-  }
-  bool plans_from_queries() const override { return true; }
   std::optional<std::string> gpu_refusal() const override { return "flexprefill"; }
 
  private:
+  Report plan_heads(const PlanSite& site, const LayerQueries& queries,
+                    PlanBuffer& plan) const override {
+    return plan_layer(*site.context, options_, queries, *site.workspace, plan);
+  }
+
   const Options options_;
 };
 

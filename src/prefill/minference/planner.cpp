@@ -14,23 +14,17 @@
 namespace kvasir::prefill::minference {
 namespace {
 
-class MInference final : public Planner {
+class MInference final : public QueryPlanner {
  public:
   MInference(const Options& options, formats::HeadConfig config, const ModelShape& model)
-      : options_(options), config_(std::move(config)), q_heads_(model.q_heads) {
+      : QueryPlanner(options.index == IndexMode::kReference ? 64 : 128),
+        options_(options),
+        config_(std::move(config)),
+        q_heads_(model.q_heads) {
     for (int layer = 0; layer < model.layers; ++layer)
       for (int head = 0; head < model.q_heads; ++head) budgets_.push_back(budget(layer, head));
   }
 
-  Planned plan(const PlanSite& site, PlanBuffer& plan) const override {
-    if (site.rows < kFewestPlannedRows) return {};
-    plan.clear();
-    plan.row_tile = options_.index == IndexMode::kReference ? 64 : 128;
-    return {.rows = {0, site.rows},
-            .report = plan_layer(*site.context, options_, config_, site.queries(plan.row_tile),
-                                 *site.workspace, plan)};
-  }
-  bool plans_from_queries() const override { return true; }
   std::optional<GpuRecipe> gpu_recipe(int layer) const override {
     const auto heads = static_cast<size_t>(q_heads_);
     return GpuRecipe{
@@ -48,6 +42,11 @@ class MInference final : public Planner {
   }
 
  private:
+  Report plan_heads(const PlanSite& site, const LayerQueries& queries,
+                    PlanBuffer& plan) const override {
+    return plan_layer(*site.context, options_, config_, queries, *site.workspace, plan);
+  }
+
   kernels::HeadBudget budget(int layer, int head) const {
     const formats::HeadPattern pattern = config_.at(layer, head);
     const auto scaled = [this](int32_t tokens) {
@@ -90,7 +89,6 @@ Result<formats::HeadConfig> find_config(const MethodChoice& choice, const ModelS
 }  // namespace
 
 Result<void> check_ratio(std::string_view value) { return check_number(value, 1000); }
-Result<void> check_share(std::string_view value) { return check_number(value, 1); }
 
 Result<void> check_index(std::string_view value) {
   if (value == "relative" || value == "reference") return {};

@@ -9,7 +9,6 @@
 namespace kvasir::prefill::minference {
 
 Result<void> check_ratio(std::string_view value);   // a number above 0, at most 1000
-Result<void> check_share(std::string_view value);   // a number above 0, at most 1
 Result<void> check_index(std::string_view value);   // "relative" or "reference"
 Result<void> check_config(std::string_view value);  // not empty
 
