@@ -208,37 +208,60 @@ void BatchSource::add_sample(const Sample& sample, Batch& batch) const {
   batch.weights.insert(batch.weights.end(), sample.weights.begin(), sample.weights.end());
 }
 
-std::vector<Batch> BatchSource::held_out_books(int64_t length) const {
-  std::vector<Batch> batches;
-  const auto most = static_cast<size_t>(recipe_.evaluation.book_tokens / length);
-  for (int64_t first = 0;; first += length) {  // of each text in turn
-    bool is_any = false;
-    for (const TokenView* text : held_out_) {
-      if (first + length > text->size()) continue;
-      if (batches.size() == most) return batches;
-      is_any = true;
-      Batch& batch = batches.emplace_back();
-      add_text(*text, first, length, batch);
-      batch.documents.push_back(static_cast<int32_t>(batch.rows()));
-    }
-    if (!is_any) return batches;
-  }
+// Whether a pass takes so many rows more.
+bool BatchSource::has_room(const Batch& batch, int64_t rows) const {
+  return batch.rows() + rows <= recipe_.precision.pass_tokens;
 }
 
-std::vector<Batch> BatchSource::held_out_samples(std::string_view task, int64_t length) const {
+std::vector<Batch> BatchSource::held_out_books(int64_t length) const {
   std::vector<Batch> batches;
-  for (int64_t i = 0; i < recipe_.evaluation.task_samples; ++i) {
+  int64_t left = recipe_.evaluation.book_tokens / length;
+  const auto longest =
+      std::ranges::max_element(held_out_, {}, [](const TokenView* text) { return text->size(); });
+  const int64_t end = longest == held_out_.end() ? 0 : (*longest)->size();
+  for (int64_t first = 0; first + length <= end; first += length)  // of each text in turn
+    for (const TokenView* text : held_out_) {
+      if (first + length > text->size() || left == 0) continue;
+      if (batches.empty() || !has_room(batches.back(), length)) batches.emplace_back();
+      add_text(*text, first, length, batches.back());
+      --left;
+    }
+  for (Batch& batch : batches) batch.documents.push_back(static_cast<int32_t>(batch.rows()));
+  return batches;
+}
+
+std::vector<AnswerBatch> BatchSource::held_out_samples(std::string_view task, int64_t length,
+                                                       ThreadPool& pool) const {
+  const int64_t tokens = recipe_.evaluation.task_tokens;
+  const int64_t count = tokens > 0 ? std::max<int64_t>(1, tokens / length) : 0;
+  std::vector<Result<Sample>> samples(static_cast<size_t>(count), Sample());
+  pool.parallel(count, [&](int64_t i, int) {
     const uint64_t seed = mix_key(
         {recipe_.seed, kEvaluation, static_cast<uint64_t>(length), static_cast<uint64_t>(i)});
-    Sample sample =
-        samples_->make({.task = task, .seed = seed, .most_tokens = length, .is_held_out = true});
-    if (sample.tokens.empty()) break;
-    const auto answer = static_cast<float>(recipe_.data.answer_weight);
+    auto& sample = samples[static_cast<size_t>(i)];
+    try {
+      sample =
+          samples_->make({.task = task, .seed = seed, .most_tokens = length, .is_held_out = true});
+    } catch (const Error& error) {
+      sample = error;
+    } catch (const std::exception& error) {
+      sample = Error(ErrorCode::kResourceExhausted, error.what(), "preparing an evaluation");
+    }
+  });
+  std::vector<AnswerBatch> batches;
+  const auto answer = static_cast<float>(recipe_.data.answer_weight);
+  for (Result<Sample>& made : samples) {
+    Sample sample = std::move(made).value();
+    if (sample.tokens.empty()) continue;
     for (float& weight : sample.weights) weight = weight < answer ? 0 : 1;
-    Batch& batch = batches.emplace_back();
-    add_sample(sample, batch);
-    batch.documents.push_back(static_cast<int32_t>(batch.rows()));
+    if (batches.empty() ||
+        !has_room(batches.back().batch, static_cast<int64_t>(sample.tokens.size())))
+      batches.emplace_back();
+    add_sample(sample, batches.back().batch);
+    auto& hops = batches.back().hops;
+    hops.insert(hops.end(), sample.hops.begin(), sample.hops.end());
   }
+  for (auto& [batch, hops] : batches) batch.documents.push_back(static_cast<int32_t>(batch.rows()));
   return batches;
 }
 

@@ -155,7 +155,8 @@ void read_evaluation(TomlReader& table, EvaluationRecipe& evaluation) {
   evaluation.every_steps = table.integer("every_steps", 0, kMany, evaluation.every_steps);
   evaluation.book_tokens =
       table.integer("book_tokens", 0, int64_t{1} << 40, evaluation.book_tokens);
-  evaluation.task_samples = table.integer("task_samples", 0, 1 << 20, evaluation.task_samples);
+  evaluation.task_tokens =
+      table.integer("task_tokens", 0, int64_t{1} << 40, evaluation.task_tokens);
   evaluation.lengths = table.integers("lengths", 16, kLongestSequence);
   std::sort(evaluation.lengths.begin(), evaluation.lengths.end());
 }

@@ -110,8 +110,10 @@ struct CheckpointRecipe {
 struct EvaluationRecipe {
   int64_t every_steps = 0;       // 0: at the end only
   int64_t book_tokens = 262144;  // of held-out titles, at each length
-  int64_t task_samples = 16;     // of each task, at each length
-  std::vector<int64_t> lengths;  // ascending; default: the phases' lengths
+  int64_t task_tokens = 262144;  // of each task's samples, at each length; at least one sample
+  // Ascending; default: the phases' lengths. During a phase the least and the longest that it has
+  // room for are measured; at the end all.
+  std::vector<int64_t> lengths;
 };
 
 struct Recipe {

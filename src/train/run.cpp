@@ -35,24 +35,28 @@ std::set<std::string> tasks_of(const data::Recipe& recipe) {
   return tasks;
 }
 
-// Losses on what is never trained on: books, and the answers of tasks.
-std::vector<std::pair<std::string, std::function<double(TrainStep&)>>> evaluations_of(
-    const data::BatchSource& source) {
-  std::vector<std::pair<std::string, std::function<double(TrainStep&)>>> evaluations;
+// What is never trained on: books, and tasks with their answers.
+std::vector<EvaluationSet> evaluations_of(const data::BatchSource& source, ThreadPool& pool) {
+  std::vector<EvaluationSet> sets;
   const data::Recipe& recipe = source.recipe();
-  if (recipe.data.held_out.empty()) return evaluations;
+  if (recipe.data.held_out.empty()) return sets;
   for (const int64_t length : recipe.evaluation.lengths) {
-    evaluations.emplace_back(fmt::format("held_out_loss_{}", length),
-                             [&source, length](TrainStep& step) {
-                               return step.evaluate(source.held_out_books(length));
-                             });
+    EvaluationSet& books = sets.emplace_back(EvaluationSet{"books", length, false, {}});
+    for (data::Batch& batch : source.held_out_books(length))
+      books.batches.push_back({std::move(batch), {}});
     for (const std::string& task : tasks_of(recipe))
-      evaluations.emplace_back(fmt::format("{}_answer_loss_{}", task, length),
-                               [&source, length, task](TrainStep& step) {
-                                 return step.evaluate(source.held_out_samples(task, length));
-                               });
+      sets.push_back({task, length, true, source.held_out_samples(task, length, pool)});
   }
-  return evaluations;
+  std::erase_if(sets, [](const EvaluationSet& set) { return set.batches.empty(); });
+  return sets;
+}
+
+// The least length, and the longest that the phase of the step has room for.
+bool measures_length(const data::Recipe& recipe, int64_t step, int64_t length) {
+  const std::vector<int64_t>& lengths = recipe.evaluation.lengths;
+  const int64_t room = data::plan_step(recipe, step - 1).sequence;
+  const auto beyond = std::upper_bound(lengths.begin(), lengths.end(), room);
+  return length == lengths.front() || (beyond != lengths.begin() && length == beyond[-1]);
 }
 
 std::string config_json(const data::Recipe& recipe, const text::Tokenizer& tokenizer) {
@@ -169,7 +173,10 @@ fs::path run_recipe(const RunOptions& run) {
   options.checkpoint_every = recipe.checkpoint.every_steps;
   options.checkpoint_minutes = recipe.checkpoint.every_minutes;
   options.keep = static_cast<int>(recipe.checkpoint.keep);
-  options.evaluations = evaluations_of(source);
+  if (run.rank == 0) options.evaluations = evaluations_of(source, pool);
+  options.measures_length = [&recipe](int64_t step, int64_t length) {
+    return measures_length(recipe, step, length);
+  };
   options.evaluate_every = recipe.evaluation.every_steps;
   options.say = run.say;
   options.stop = run.stop;

@@ -196,14 +196,22 @@ class Run {
   }
 
   void evaluate() {
-    if (is_writer())
-      for (const auto& [name, measure] : options_.evaluations) {
-        const double value = measure(step_);
-        log_->write_value(state_.step, name, value);
-        say(fmt::format("step {}  {} {:.4f}", state_.step, name, value));
-      }
+    const double before = now();
+    if (is_writer() && !options_.evaluations.empty()) {
+      const double start = now();
+      const bool is_end = state_.step == schedule_.total_steps;
+      std::vector<Measurement> found;
+      for (const EvaluationSet& set : options_.evaluations)
+        if (is_end || !options_.measures_length ||
+            options_.measures_length(state_.step, set.length))
+          found.push_back(step_.evaluate(set));
+      log_->write(state_.step, found, now() - start);
+      log_->draw();
+      for (const std::string& line : evaluation_lines(state_.step, found)) say(line);
+    }
     if (group_) group_->barrier();
-    interval_start_ = now();
+    // Measuring is no part of the tokens a second.
+    interval_start_ += now() - before;
   }
 
   bool every(int64_t steps) const { return steps > 0 && state_.step % steps == 0; }

@@ -50,8 +50,10 @@ struct TrainOptions {
   double checkpoint_minutes = 0;    // asked at every line of the log; 0: not by time
   int keep = 3;
   double peak_flops = 0;  // of the device; 0: utilisation is not told
-  // Measured by rank 0 and logged by their names, every so many steps and at the end.
-  std::vector<std::pair<std::string, std::function<double(TrainStep&)>>> evaluations;
+  // Measured by rank 0 and logged, every so many steps and at the end.
+  std::vector<EvaluationSet> evaluations;
+  // Which lengths behind so many steps; null: all. At the end all are measured.
+  std::function<bool(int64_t step, int64_t length)> measures_length;
   int64_t evaluate_every = 0;                   // 0: at the end only
   std::function<void(const std::string&)> say;  // a line for a person; null: silent
   std::function<bool()> stop;  // asked between steps (with a group: at lines of the log); ends the

@@ -256,10 +256,14 @@ TEST(LearningRate, SchedulesByClosedForms) {
 }
 
 TEST(LossCurve, IsAnImageOfItsPoints) {
-  const std::string svg = loss_svg({{1, 4.0}, {2, NAN}, {3, 2.0}});
+  const std::string svg = curves_svg({.losses = {{1, 4.0}, {2, NAN}, {3, 2.0}}, .accuracies = {}});
   EXPECT_NE(svg.find("<svg"), std::string::npos);
   EXPECT_EQ(svg.find("nan"), std::string::npos);
-  EXPECT_NE(loss_svg({}).find("</svg>"), std::string::npos);
+  EXPECT_NE(curves_svg({}).find("</svg>"), std::string::npos);
+  const std::string panels =
+      curves_svg({.losses = {{1, 4.0}}, .accuracies = {{1024, {{"kv", {{1, 0.5}, {2, 0.75}}}}}}});
+  EXPECT_NE(panels.find("Exact answers at 1,024 tokens"), std::string::npos);
+  EXPECT_NE(panels.find(">kv<"), std::string::npos);
 }
 
 }  // namespace
