@@ -106,7 +106,7 @@ Result<BatchSource> BatchSource::make(Recipe recipe, const Corpus& corpus,
   BatchSource source(std::move(recipe), corpus, samples, begin);
   for (size_t i = 0; i < source.recipe_.phases.size(); ++i) {
     const int64_t sequence = source.recipe_.phases[i].sequence;
-    if (source.training_tokens() >= sequence) continue;
+    if (source.recipe_.tokenizer.is_tiny || source.training_tokens() >= sequence) continue;
     return Error(ErrorCode::kInvalidArgument,
                  fmt::format("phase[{}].sequence: expected at most the {} tokens that the texts to "
                              "train on have, found {}; add texts or shorten the sequence",
@@ -153,25 +153,42 @@ void BatchSource::add_sequence(const StepPlan& plan, int64_t index, Batch& batch
 
 void BatchSource::add_samples(const StepPlan& plan, int64_t index, int64_t rows,
                               Batch& batch) const {
-  const Mixture& mixture = recipe_.phases[static_cast<size_t>(plan.phase)].mixture;
+  const PhaseRecipe& of_phase = recipe_.phases[static_cast<size_t>(plan.phase)];
   const auto phase = static_cast<uint64_t>(plan.phase), sequence = static_cast<uint64_t>(index);
   Random random({recipe_.seed, kLengths, phase, sequence});
   const bool is_full = random.unit() < recipe_.data.full_fraction;
   const int64_t least = recipe_.data.least_sample;
   int64_t left = rows;
   for (uint64_t number = 0; left >= least || number == 0; ++number) {
-    SampleRequest request{.task = choose_task(mixture, random.unit()),
+    const int64_t most = std::min(left, of_phase.sample_rows());
+    SampleRequest request{.task = choose_task(of_phase.mixture, random.unit()),
                           .seed = mix_key({recipe_.seed, kSample, phase, sequence, number}),
-                          .most_tokens = left};
-    if (!is_full && left > least) request.most_tokens = random.by_doublings(least, left);
-    const Sample sample = samples_->make(request);
+                          .most_tokens = most};
+    if (!is_full && most > least) request.most_tokens = random.by_doublings(least, most);
+    Sample sample = samples_->make(request);
+    if (sample.tokens.empty() && request.most_tokens < most) {
+      request.most_tokens = most;  // a task that has no short samples
+      sample = samples_->make(request);
+    }
     if (sample.tokens.empty()) break;
     add_sample(sample, batch);
     left -= static_cast<int64_t>(sample.tokens.size());
     KVASIR_CHECK(left >= 0, "a sample is longer than was asked for");
   }
-  if (left > 0)
+  if (left == 0) return;
+  if (texts_.empty())
+    add_padding(left, batch);
+  else
     add_books(Random({recipe_.seed, kFill, phase, sequence}).below(training_tokens()), left, batch);
+}
+
+// Rows that count nothing.
+void BatchSource::add_padding(int64_t rows, Batch& batch) const {
+  batch.documents.push_back(static_cast<int32_t>(batch.rows()));
+  const size_t size = batch.tokens.size() + static_cast<size_t>(rows);
+  batch.tokens.resize(size, begin_);
+  batch.targets.resize(size, begin_);
+  batch.weights.resize(size, 0.0f);
 }
 
 void BatchSource::add_books(int64_t position, int64_t rows, Batch& batch) const {
@@ -268,12 +285,13 @@ std::vector<AnswerBatch> BatchSource::held_out_samples(std::string_view task, in
 std::string BatchSource::fingerprint() const {
   const DataRecipe& data = recipe_.data;
   Sha256 hash;
-  hash.add(fmt::format("batches 1\n{}\n{}\n{} {} {} {} {} {}\n", corpus_->source(), recipe_.seed,
+  hash.add(fmt::format("batches 2\n{}\n{}\n{} {} {} {} {} {}\n", corpus_->source(), recipe_.seed,
                        data.least_sample, data.full_fraction, data.question_fraction,
                        data.most_turns, data.context_weight, data.answer_weight));
   for (const std::string& title : data.held_out) hash.add(title + "\n");
   for (const PhaseRecipe& phase : recipe_.phases) {
-    hash.add(fmt::format("{} {} {}\n", phase.sequence, phase.steps(), phase.batch_tokens));
+    hash.add(fmt::format("{} {} {} {}\n", phase.sequence, phase.longest_sample, phase.steps(),
+                         phase.batch_tokens));
     for (const auto& [source, weight] : phase.mixture)
       hash.add(fmt::format("{} {}\n", source, weight));
   }

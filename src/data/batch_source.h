@@ -9,7 +9,7 @@
 //     token is a target once in each round over the texts (all but the rest that makes no
 //     sequence);
 //   - tasks: one sample that fills the sequence, or several of various lengths. What is left is
-//     filled with a piece of a book.
+//     filled with a piece of a book, or, where a recipe has none, with rows that count nothing.
 // A document's first row is <|begin|>; each row's target is the document's next token.
 
 #include <cstdint>
@@ -79,6 +79,7 @@ class BatchSource {
   BatchSource(Recipe recipe, const Corpus& corpus, const SampleSource& samples, int32_t begin);
   void add_sequence(const StepPlan& plan, int64_t index, Batch& batch) const;
   void add_samples(const StepPlan& plan, int64_t index, int64_t rows, Batch& batch) const;
+  void add_padding(int64_t rows, Batch& batch) const;
   void add_books(int64_t position, int64_t rows, Batch& batch) const;
   void add_text(const TokenView& tokens, int64_t first, int64_t rows, Batch& batch) const;
   void add_sample(const Sample& sample, Batch& batch) const;

@@ -12,10 +12,14 @@
 #include "base/cpu_info.h"
 #include "base/file.h"
 #include "base/thread_pool.h"
+#include "data/bpe_trainer.h"
 #include "data/prepare.h"
 #include "data/task_samples.h"
+#include "data/tiny_samples.h"
+#include "data/tiny_tokenizer.h"
 #include "tasks/haystack.h"
 #include "tasks/text_tasks.h"
+#include "tasks/tiny.h"
 #include "text/tokenizer.h"
 #include "train/flops.h"
 #include "train/gpu.h"
@@ -39,7 +43,7 @@ std::set<std::string> tasks_of(const data::Recipe& recipe) {
 std::vector<EvaluationSet> evaluations_of(const data::BatchSource& source, ThreadPool& pool) {
   std::vector<EvaluationSet> sets;
   const data::Recipe& recipe = source.recipe();
-  if (recipe.data.held_out.empty()) return sets;
+  if (!recipe.tokenizer.is_tiny && recipe.data.held_out.empty()) return sets;
   for (const int64_t length : recipe.evaluation.lengths) {
     EvaluationSet& books = sets.emplace_back(EvaluationSet{"books", length, false, {}});
     for (data::Batch& batch : source.held_out_books(length))
@@ -54,7 +58,8 @@ std::vector<EvaluationSet> evaluations_of(const data::BatchSource& source, Threa
 // The least length, and the longest that the phase of the step has room for.
 bool measures_length(const data::Recipe& recipe, int64_t step, int64_t length) {
   const std::vector<int64_t>& lengths = recipe.evaluation.lengths;
-  const int64_t room = data::plan_step(recipe, step - 1).sequence;
+  const auto phase = static_cast<size_t>(data::plan_step(recipe, step - 1).phase);
+  const int64_t room = recipe.phases[phase].sample_rows();
   const auto beyond = std::upper_bound(lengths.begin(), lengths.end(), room);
   return length == lengths.front() || (beyond != lengths.begin() && length == beyond[-1]);
 }
@@ -78,12 +83,13 @@ std::string config_json(const data::Recipe& recipe, const text::Tokenizer& token
                               {"attention_bias", false},
                               {"mlp_bias", false},
                               {"torch_dtype", "bfloat16"}};
-  const auto add = [&](const char* key, const char* token) {
+  const auto add = [&](const char* key, std::string_view token) {
     if (const auto id = tokenizer.token_to_id(token)) json[key] = *id;
   };
-  add("bos_token_id", "<|begin|>");
-  add("eos_token_id", "<|end|>");
-  add("pad_token_id", "<|pad|>");
+  const bool is_tiny = recipe.tokenizer.is_tiny;
+  add("bos_token_id", is_tiny ? data::kTinyBegin : data::kBeginToken);
+  add("eos_token_id", is_tiny ? data::kTinyEnd : data::kEndToken);
+  add("pad_token_id", is_tiny ? data::kTinyPad : data::kPadToken);
   return json.dump(1) + "\n";
 }
 
@@ -104,6 +110,33 @@ fs::path model_folder(const data::Recipe& recipe, const fs::path& tokenizer_fold
   write_file(folder / "config.json", config).value();
   return folder;
 }
+
+// What makes the samples of a recipe, with all that it needs.
+struct SampleMaker {
+  SampleMaker(const data::Recipe& recipe, const data::Prepared& prepared,
+              const text::Tokenizer& tokenizer) {
+    if (recipe.tokenizer.is_tiny) {
+      begin = tasks::tiny::kBos;
+      samples = std::make_unique<data::TinySamples>(recipe.data);
+      return;
+    }
+    encoder = data::ChatEncoder::make(tokenizer).value();
+    begin = encoder->begin();
+    // Sentences for tasks that are set in books.
+    const auto load = [](const std::vector<fs::path>& texts, auto& haystack) {
+      if (!texts.empty()) haystack = tasks::Haystack::load(texts).value();
+      return haystack ? &*haystack : nullptr;
+    };
+    samples = std::make_unique<data::TaskSamples>(tasks::make_text_task, *encoder, recipe.data,
+                                                  load(prepared.training_texts, training),
+                                                  load(prepared.held_out_texts, held_out));
+  }
+
+  std::optional<data::ChatEncoder> encoder;
+  std::optional<tasks::Haystack> training, held_out;
+  std::unique_ptr<data::SampleSource> samples;
+  int32_t begin = 0;
+};
 
 Schedule schedule_of(const data::Recipe& recipe) {
   const auto steps = static_cast<double>(recipe.steps());
@@ -139,18 +172,9 @@ fs::path run_recipe(const RunOptions& run) {
       data::prepare(recipe, {.corpus = run.corpus, .output = run.output}, pool).value();
   const text::Tokenizer tokenizer =
       text::Tokenizer::load(prepared.tokenizer / "tokenizer.json").value();
-  const data::ChatEncoder encoder = data::ChatEncoder::make(tokenizer).value();
-  // Sentences for tasks that are set in books.
-  const auto haystack = [](const std::vector<fs::path>& texts) {
-    return texts.empty() ? std::optional<tasks::Haystack>()
-                         : std::optional(tasks::Haystack::load(texts).value());
-  };
-  const std::optional<tasks::Haystack> training = haystack(prepared.training_texts);
-  const std::optional<tasks::Haystack> held_out = haystack(prepared.held_out_texts);
-  const data::TaskSamples samples(tasks::make_text_task, encoder, recipe.data,
-                                  training ? &*training : nullptr, held_out ? &*held_out : nullptr);
+  const SampleMaker maker(recipe, prepared, tokenizer);
   const data::BatchSource source =
-      data::BatchSource::make(recipe, prepared.corpus, samples, encoder.begin()).value();
+      data::BatchSource::make(recipe, prepared.corpus, *maker.samples, maker.begin).value();
   const data::Share share{
       .rank = run.rank, .processes = run.processes, .pass_tokens = recipe.precision.pass_tokens};
   RecipeBatches batches(source, share, {.threads = std::max(1, threads / 2), .ahead = 4});
