@@ -29,7 +29,7 @@ double RecipeBatches::learning_rate_scale(int64_t step) const {
 std::string RecipeBatches::position() const { return fingerprint_; }
 
 void RecipeBatches::seek(const std::string& position, int64_t step) {
-  if (position != fingerprint_)
+  if (!position.empty() && position != fingerprint_)
     throw Error(ErrorCode::kInvalidArgument,
                 "expected the recipe, tokenizer and texts that the run began with; found others",
                 "--resume");

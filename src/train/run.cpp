@@ -161,33 +161,12 @@ OptimizerOptions optimizer_of(const data::OptimizerRecipe& from) {
           .momentum = from.momentum};
 }
 
-}  // namespace
-
-fs::path run_recipe(const RunOptions& run) {
-  const data::Recipe recipe = data::load_recipe(run.recipe, data::task_names()).value();
-  const int threads = run.threads > 0 ? run.threads : usable_cpus();
-  ThreadPool pool(threads);
-  at::set_num_threads(threads);
-  const data::Prepared prepared =
-      data::prepare(recipe, {.corpus = run.corpus, .output = run.output}, pool).value();
-  const text::Tokenizer tokenizer =
-      text::Tokenizer::load(prepared.tokenizer / "tokenizer.json").value();
-  const SampleMaker maker(recipe, prepared, tokenizer);
-  const data::BatchSource source =
-      data::BatchSource::make(recipe, prepared.corpus, *maker.samples, maker.begin).value();
-  const data::Share share{
-      .rank = run.rank, .processes = run.processes, .pass_tokens = recipe.precision.pass_tokens};
-  RecipeBatches batches(source, share, {.threads = std::max(1, threads / 2), .ahead = 4});
-
-  const TrainDevice device = train_device(run.device);
+TrainOptions options_of(const data::Recipe& recipe, const RunOptions& run) {
   TrainOptions options;
-  options.model = model_folder(recipe, prepared.tokenizer, tokenizer, run.output);
   options.out = run.output;
   options.start = run.resume                  ? StartFrom::kCheckpoint
                   : recipe.model.from.empty() ? StartFrom::kScratch
                                               : StartFrom::kWeights;
-  options.device = device.device;
-  options.peak_flops = peak_flops(device.name);
   options.compute = recipe.precision.compute == data::Precision::kBf16 ? at::kBFloat16 : at::kFloat;
   options.seed = recipe.seed;
   options.init_deviation = recipe.model.init_std;
@@ -197,18 +176,49 @@ fs::path run_recipe(const RunOptions& run) {
   options.checkpoint_every = recipe.checkpoint.every_steps;
   options.checkpoint_minutes = recipe.checkpoint.every_minutes;
   options.keep = static_cast<int>(recipe.checkpoint.keep);
-  if (run.rank == 0) options.evaluations = evaluations_of(source, pool);
-  options.measures_length = [&recipe](int64_t step, int64_t length) {
-    return measures_length(recipe, step, length);
-  };
   options.evaluate_every = recipe.evaluation.every_steps;
   options.say = run.say;
   options.stop = run.stop;
+  return options;
+}
 
+}  // namespace
+
+fs::path run_recipe(const RunOptions& run) {
+  const data::Recipe recipe = data::load_recipe(run.recipe, data::task_names()).value();
+  const int threads = run.threads > 0 ? run.threads : usable_cpus();
+  ThreadPool pool(threads);
+  at::set_num_threads(threads);
+  const TrainDevice device = train_device(run.device, run.rank);
   std::unique_ptr<ProcessGroup> group;
   if (run.processes > 1)
     group = join_process_group(
         {.rank = run.rank, .size = run.processes, .meeting = run.meeting, .device = device.device});
+
+  // The first process makes what is not there; the others read it.
+  if (group && run.rank > 0) group->barrier();
+  const data::Prepared prepared =
+      data::prepare(recipe, {.corpus = run.corpus, .output = run.output}, pool).value();
+  const text::Tokenizer tokenizer =
+      text::Tokenizer::load(prepared.tokenizer / "tokenizer.json").value();
+  const fs::path model = model_folder(recipe, prepared.tokenizer, tokenizer, run.output);
+  if (group && run.rank == 0) group->barrier();
+
+  const SampleMaker maker(recipe, prepared, tokenizer);
+  const data::BatchSource source =
+      data::BatchSource::make(recipe, prepared.corpus, *maker.samples, maker.begin).value();
+  const data::Share share{
+      .rank = run.rank, .processes = run.processes, .pass_tokens = recipe.precision.pass_tokens};
+  RecipeBatches batches(source, share, {.threads = std::max(1, threads / 2), .ahead = 4});
+
+  TrainOptions options = options_of(recipe, run);
+  options.model = model;
+  options.device = device.device;
+  options.peak_flops = peak_flops(device.name);
+  if (run.rank == 0) options.evaluations = evaluations_of(source, pool);
+  options.measures_length = [&recipe](int64_t step, int64_t length) {
+    return measures_length(recipe, step, length);
+  };
   return train(options, batches, group.get()).checkpoint;
 }
 

@@ -105,9 +105,12 @@ class Run {
       if (!latest)
         throw Error(ErrorCode::kNotFound, "expected a checkpoint to go on from, found none",
                     options_.out.string());
-      TrainState state = read_checkpoint(*latest, parameters_, optimizer_);
-      data_.seek(state.data, state.step);
       result_.checkpoint = *latest;
+      TrainState state = has_training_state(*latest)
+                             ? read_checkpoint(*latest, parameters_, optimizer_)
+                             : read_weights(*latest, step_of(*latest));
+      schedule_.first_step = state.first_step;
+      data_.seek(state.data, state.step);
       return state;
     }
     if (latest_checkpoint(options_.out))
@@ -115,13 +118,16 @@ class Run {
                   "expected an empty folder, found checkpoints; go on with --resume or choose "
                   "another --out",
                   options_.out.string());
-    if (options_.start == StartFrom::kWeights) {
-      models::FileWeights source(formats::WeightFiles::open(options_.model).value());
-      parameters_.load(source);
-    } else {
-      parameters_.initialise(options_.seed, options_.init_deviation);
-    }
+    if (options_.start == StartFrom::kWeights) return read_weights(options_.model, 0);
+    parameters_.initialise(options_.seed, options_.init_deviation);
     return {};
+  }
+
+  // Weights that have so many steps behind them, and nothing else.
+  TrainState read_weights(const std::filesystem::path& folder, int64_t step) {
+    models::FileWeights source(formats::WeightFiles::open(folder).value());
+    parameters_.load(source);
+    return {.step = step, .tokens = 0, .data = {}, .lowest_loss = 0, .first_step = step};
   }
 
   void one_step() {

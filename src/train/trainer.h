@@ -16,7 +16,7 @@
 namespace kvasir::train {
 
 // Where batches come from. Deterministic: after seek(p, s) come the batches that came after
-// position() was p with s steps done.
+// position() was p with s steps done; where p is empty, those of any run.
 class BatchSource {
  public:
   virtual ~BatchSource() = default;
@@ -31,7 +31,8 @@ class BatchSource {
 enum class StartFrom : uint8_t {
   kScratch,     // random weights
   kWeights,     // those of the model's folder, with a fresh optimiser that warms up
-  kCheckpoint,  // the run's latest, exactly where it was
+  kCheckpoint,  // the run's latest, exactly where it was; where `training/` is missing there, with
+                // its weights at its step and a fresh optimiser that warms up
 };
 
 struct TrainOptions {

@@ -196,6 +196,61 @@ TEST_F(Training, WeightsAloneAreAStartAndTheRateWarmsUp) {
   EXPECT_NEAR(loss, before.loss, 0.1 + 0.2 * before.loss);
 }
 
+// A checkpoint without its training state: batches and schedule go on at its step, the moments are
+// fresh, so the rate warms up; and what goes on from there, also when it is stopped, is one run.
+TEST_F(Training, ARunGoesOnFromWeightsAloneAtTheirStep) {
+  TrainOptions whole = options("whole", 100);
+  whole.schedule.warmup_steps = 20;
+  whole.checkpoint_every = 40;
+  testing::RandomBatches data;
+  train(whole, data, nullptr);
+
+  const auto continued = [&](const std::string& out, int stop_at) {
+    TrainOptions run = whole;
+    run.out = folder_ / out;
+    fs::create_directories(run.out);
+    fs::copy(whole.out / "checkpoint-000000040", run.out / "checkpoint-000000040",
+             fs::copy_options::recursive);
+    fs::remove_all(run.out / "checkpoint-000000040/training");
+    run.start = StartFrom::kCheckpoint;
+    run.log_every = 1;
+    std::vector<std::string> lines;
+    run.say = [&lines](const std::string& line) { lines.push_back(line); };
+    int steps = 0;
+    if (stop_at > 0) run.stop = [&] { return ++steps == stop_at; };
+    testing::RandomBatches first;
+    train(run, first, nullptr);
+    run.stop = nullptr;
+    testing::RandomBatches second;
+    if (stop_at > 0) train(run, second, nullptr);
+    return lines;
+  };
+  const std::vector<std::string> lines = continued("once", 0);
+  ASSERT_EQ(lines.size(), 61u);
+  EXPECT_NE(lines[0].find("40 of 100 steps done"), std::string::npos) << lines[0];
+  const auto number = [&](size_t line, const std::string& name) {
+    return std::stod(lines[line].substr(lines[line].find(name) + name.size()));
+  };
+  for (int64_t step = 40; step < 100; ++step) {
+    Schedule schedule = whole.schedule;
+    const double usual = 1e-2 * learning_rate_fraction(schedule, step);
+    // A tenth of the 60 steps that are left.
+    const double expected = usual * std::min(1.0, static_cast<double>(step - 40 + 1) / 6);
+    EXPECT_NEAR(number(static_cast<size_t>(step - 39), "rate "), expected, 0.01 * expected);
+  }
+  // The batches are those of the whole run: its log tells the same losses but for the rounding of
+  // weights.
+  std::istringstream log(read_file(whole.out / "log.jsonl").value());
+  double before = 0;  // steps 41 and 42 of the whole run
+  for (std::string line; std::getline(log, line);)
+    if (line.starts_with("{\"step\":42,")) before = std::stod(line.substr(line.find("loss") + 6));
+  EXPECT_NEAR((number(1, "loss ") + number(2, "loss ")) / 2, before, 0.05);
+
+  continued("stopped", 3);  // while the rate warms up
+  EXPECT_EQ(contents(folder_ / "stopped/checkpoint-000000100"),
+            contents(folder_ / "once/checkpoint-000000100"));
+}
+
 TEST_F(Training, RefusesToOverwriteARun) {
   testing::RandomBatches data;
   train(options("run", 5), data, nullptr);
