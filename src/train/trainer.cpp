@@ -33,6 +33,7 @@ class DivergenceWatch {
     if (lowest_ == 0 || mean < lowest_) lowest_ = mean;
   }
   double lowest() const { return lowest_; }
+  void forget() { lowest_ = 0; }
 
  private:
   // A run that has lost this much does not come back by itself.
@@ -130,7 +131,15 @@ class Run {
     return {.step = step, .tokens = 0, .data = {}, .lowest_loss = 0, .first_step = step};
   }
 
+  // What was the lowest loss of other batches says nothing about these.
+  void begin_phase() {
+    if (state_.step == 0 || data_.phase(state_.step) == data_.phase(state_.step - 1)) return;
+    read_metrics();
+    watch_.forget();
+  }
+
   void one_step() {
+    begin_phase();
     const double rate = options_.optimizer.learning_rate * data_.learning_rate_scale(state_.step) *
                         learning_rate_fraction(schedule_, state_.step);
     metrics_.push_back(step_.run(

@@ -24,6 +24,8 @@ class BatchSource {
   // How many batches of next() make a step, and its learning rate beside the schedule's.
   virtual int64_t batches(int64_t step) const = 0;
   virtual double learning_rate_scale(int64_t) const { return 1; }
+  // Steps of one phase have batches of one kind: losses of different phases are not compared.
+  virtual int64_t phase(int64_t) const { return 0; }
   virtual std::string position() const = 0;
   virtual void seek(const std::string& position, int64_t step) = 0;
 };

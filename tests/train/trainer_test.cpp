@@ -275,6 +275,44 @@ TEST_F(Training, DivergenceStopsWithTheStep) {
   }
 }
 
+// Batches of which the first are learned by heart and the others are new each time.
+class TwoPhases final : public BatchSource {
+ public:
+  explicit TwoPhases(bool says_so) : says_so_(says_so) {}
+  Batch next() override {
+    const int64_t index = index_++;
+    return testing::random_batch({24, 8}, 61, index < kFirst ? 0u : static_cast<uint64_t>(index));
+  }
+  int64_t batches(int64_t) const override { return 1; }
+  int64_t phase(int64_t step) const override { return says_so_ && step >= kFirst ? 1 : 0; }
+  std::string position() const override { return std::to_string(index_); }
+  void seek(const std::string& position, int64_t) override { index_ = std::stoll(position); }
+
+ private:
+  static constexpr int64_t kFirst = 101;
+  bool says_so_;
+  int64_t index_ = 0;
+};
+
+TEST_F(Training, ANewPhaseIsNoDivergence) {
+  for (const bool says_so : {true, false}) {
+    TrainOptions run = options(says_so ? "phases" : "sudden", 130);
+    run.checkpoint_every = 101;  // also what goes on there knows
+    TwoPhases data(says_so);
+    if (!says_so) {
+      EXPECT_THROW(train(run, data, nullptr), Error);
+      continue;
+    }
+    int steps = 0;
+    run.stop = [&steps] { return ++steps == 101; };
+    EXPECT_LT(train(run, data, nullptr).loss, 0.5);
+    run.stop = nullptr;
+    run.start = StartFrom::kCheckpoint;
+    TwoPhases more(says_so);
+    EXPECT_GT(train(run, more, nullptr).loss, 3);
+  }
+}
+
 TEST_F(Training, ACheckpointOfAnotherModelIsRefused) {
   testing::RandomBatches data;
   const TrainResult result = train(options("run", 5), data, nullptr);
