@@ -92,7 +92,7 @@ TEST_F(TrainCommand, TinyRecipesNeedNoCorpus) {
   const auto json = nlohmann::json::parse(outcome.out);
   EXPECT_EQ(json["vocab_size"], 128);
   EXPECT_EQ(json["titles"], 0);
-  EXPECT_EQ(json["phases"].size(), 4u);
+  EXPECT_EQ(json["phases"].size(), 5u);
   const Outcome refused = run({"train", "tokenizer", "--recipe", recipe, "-o", folder_ / "tiny"});
   EXPECT_EQ(refused.code, kExitUsage);
   EXPECT_NE(refused.err.find("tiny-v1"), std::string::npos) << refused.err;
