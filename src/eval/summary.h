@@ -56,10 +56,13 @@ struct SummaryCell {
 };
 
 struct Summary {
-  std::vector<MethodRow> rows;  // in the order of their first outcomes
+  // By what differs from dense, plain, dense, resident, so that a row without any difference is the
+  // first, whatever the order in which answers came.
+  std::vector<MethodRow> rows;
   // Of each row, suite, length and mode: each task and all tasks, over all turns and of each turn;
-  // where there are depths, each of them over all turns as well. Suites, lengths, modes and tasks
-  // in the order of their first outcomes, "all" first, rows last: a key's rows lie side by side.
+  // where there are depths, each of them over all turns as well. Suites and tasks in the order of
+  // their first outcomes, lengths, modes, turns and depths ascending, "all" first; a key's rows lie
+  // side by side.
   std::vector<SummaryCell> cells;
 
   const SummaryCell* find(size_t row, const CellKey& key) const;  // null: there is none
