@@ -96,6 +96,10 @@ kv::Domain rope_domain(kv::Domain domain, int64_t length) {
   return (domain ^ static_cast<uint64_t>(length)) * 0x9e3779b97f4a7c15ull;
 }
 
+kv::Domain group_domain(kv::Domain domain, uint64_t group) {
+  return group == 0 ? domain : (domain + group) * 0xd1342543de82ef95ull;
+}
+
 kv::Domain stage_domain(kv::Domain model, const StageChoice& stages) {
   uint64_t hash = model ^ kHashStart;
   mix(hash, stages.prefill);
