@@ -409,7 +409,7 @@ void add_accuracy(Adder& add, BenchFlags& bench, EngineOptions& engine) {
   add.flag("--resume", "go on with the outcomes in --out", run.resume);
   add.integer("--context", "tokens of KV to plan for (default: of several sessions)",
               engine.context, 1, kMostContext);
-  add.integer("--max-sequences", "sessions at once, at most (default: 64, on a CPU 16)",
+  add.integer("--max-sequences", "sessions at once, at most (default: 64, on a CPU 8)",
               engine.max_sequences, 1, kMostSequences);
 }
 

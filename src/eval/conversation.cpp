@@ -46,7 +46,10 @@ std::optional<Request> Conversation::next_request() {
     return request;
   }
   request.prompt = mode_ == Mode::kMultiRequest ? prompts.alone(turn_) : prompts.after(answers_);
-  if (!is_recorded(turn_)) request.max_tokens = session_->new_tokens[turn_];
+  // Of an answer that is known the prompt's KV is enough, unless its own is what the next question
+  // finds.
+  if (!is_recorded(turn_) || setting_.answers == Answers::kGenerated)
+    request.max_tokens = session_->new_tokens[turn_];
   return request;
 }
 
@@ -70,7 +73,7 @@ std::optional<Outcome> Conversation::take(Reply reply) {
 // What reading the context cost becomes the first question's, as in a conversation.
 void Conversation::add_context_to(Outcome& outcome) {
   const std::optional<Reply> context = std::exchange(context_, std::nullopt);
-  if (!context || context->error) return;
+  if (!context || context->error || outcome.turn > 0) return;
   const auto pairs = [](int64_t tokens) {
     return 0.5 * static_cast<double>(tokens) * static_cast<double>(tokens + 1);
   };

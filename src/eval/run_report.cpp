@@ -51,7 +51,6 @@ class GroupTables {
       table.columns.push_back({task.starts_with("scbench_") ? task.substr(8) : task});
     table.columns.push_back({"mean"});
     table.columns.push_back({"minus first"});
-    table.columns.push_back({"95 %"});
     for (const size_t row : rows_) {
       auto& cells = table.rows.emplace_back();
       cells.emplace_back(row_name(summary_.rows[row]));
@@ -59,9 +58,9 @@ class GroupTables {
       const SummaryCell& all = *find(row, "");
       cells.push_back(accuracy_cell(&all));
       if (row == 0) continue;
-      cells.push_back(report::number(all.difference, 3));
-      cells.emplace_back(fmt::format("{:+.3f} to {:+.3f}", all.difference_interval.low,
-                                     all.difference_interval.high));
+      cells.emplace_back(fmt::format("{:+.2f} to {:+.2f}", all.difference_interval.low,
+                                     all.difference_interval.high),
+                         all.difference);
     }
     return table;
   }
@@ -140,11 +139,12 @@ std::string summary_tables(const Summary& summary, size_t width) {
   }
   if (text.empty()) return text;
   text += fmt::format(
-      "\nAccuracy by the strict scorers{}; ttft: from a question's first step to its first token, "
-      "beside the others that run; later: of turns behind the first.\n",
-      has_judged ? "; * differs from the first row (95 %), which is judged where it reaches 0.95 "
-                   "on 200 questions"
-                 : "; no cell is judged: the first row does not reach 0.95 on 200 questions");
+      "\nAccuracy by the strict scorers. minus first: 95 % interval of the difference of the "
+      "means. "
+      "{}\nttft: from a question's first step to its first token, beside whatever else ran then; "
+      "later: of the turns behind the first.\n",
+      has_judged ? "*: differs, where the first row reaches 0.95 on 200 questions."
+                 : "Nothing is judged: the first row reaches 0.95 on 200 questions nowhere.");
   return text;
 }
 

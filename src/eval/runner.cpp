@@ -10,14 +10,15 @@
 #include "eval/conversation.h"
 #include "eval/run_folder.h"
 #include "eval/sessions.h"
+#include "prefill/planner.h"
 
 namespace kvasir::eval {
 namespace {
 
 using Json = nlohmann::ordered_json;
 
-constexpr int64_t kRoom = 512;             // of a session, for markers and answers
-constexpr int64_t kCpuConversations = 16;  // at once: more gain nothing there
+constexpr int64_t kRoom = 512;            // of a session, for markers and answers
+constexpr int64_t kCpuConversations = 8;  // at once: more gain nothing there
 constexpr int64_t kPage = 64;
 constexpr int64_t kWaitMs = 5;
 
@@ -252,7 +253,21 @@ std::vector<int64_t> full_lengths(const RunOptions& options) {
   return lengths;
 }
 
-// Rows that the model refuses, by asking for one token each.
+// Rows whose plans cannot be made for the model.
+void refuse_unplanned(Matrix& matrix, const std::vector<int64_t>& lengths, const ModelInfo& info) {
+  const prefill::ModelShape shape{.layers = static_cast<int>(info.layers),
+                                  .q_heads = static_cast<int>(info.q_heads),
+                                  .folder = info.path};
+  for (size_t row = 0; row < matrix.rows.size();) {
+    const auto planner = prefill::make_planner(matrix.rows[row].at(lengths.front()).prefill, shape);
+    if (planner)
+      ++row;
+    else
+      matrix.refuse(row, planner.error());
+  }
+}
+
+// Rows that the loaded model refuses, by asking for one token each.
 void probe(RunSetup& setup, Engine& engine) {
   for (size_t row = 0; row < setup.matrix.rows.size();) {
     try {
@@ -271,7 +286,7 @@ void probe(RunSetup& setup, Engine& engine) {
 EngineOptions engine_options(const RunSetup& setup, const ModelInfo& info, int64_t longest) {
   EngineOptions engine = setup.options.engine;
   for (const MatrixRow& row : setup.matrix.rows)
-    if (row.stages.prefill.name != "dense") engine.prefill = row.stages.prefill;
+    if (row.stages.prefill.name != "dense") engine.prefill = row.at(longest).prefill;
   if (engine.context > 0 || info.device != "cpu") return engine;
   engine.max_sequences = std::min(engine.max_sequences, kCpuConversations);
   const MemoryPlan& plan = info.plan;
@@ -295,6 +310,7 @@ RunSetup prepare(RunOptions options, const RunHooks& hooks) {
   const int64_t longest = std::min(info.max_positions, std::ranges::max(lengths) + kRoom);
   setup.matrix =
       make_matrix(setup.options, lengths, info.device != "cpu", setup.options.suite == "tiny");
+  refuse_unplanned(setup.matrix, lengths, info);
   setup.engine = engine_options(setup, info, longest);
   return setup;
 }
