@@ -7,6 +7,7 @@
 #include "bench/bench.h"
 #include "cli/commands.h"
 #include "cli/exit_codes.h"
+#include "eval/perplexity.h"
 #include "eval/run_report.h"
 #include "eval/runner.h"
 
@@ -66,6 +67,13 @@ eval::RunOptions run_options(const Options& options) {
   return run;
 }
 
+int write(const Options& options, const std::string& json, const std::string& tables,
+          Environment& environment) {
+  if (!options.bench.record.empty()) write_file(options.bench.record, json + "\n").value();
+  environment.out->write(options.json ? json + "\n" : tables);
+  return kExitOk;
+}
+
 int accuracy(const Options& options, Environment& environment) {
   const eval::RunHooks hooks{.note = [&](const std::string& text) { environment.note(text); },
                              .cancelled = [&] { return environment.interrupts->pending(); },
@@ -73,6 +81,12 @@ int accuracy(const Options& options, Environment& environment) {
   eval::RunSetup setup = eval::prepare(run_options(options), hooks);
   const std::unique_ptr<Engine> engine = load_engine(setup.engine, environment);
   environment.interrupts->set_mode(Interrupts::Mode::kCancel);
+  if (setup.options.suite == eval::kPerplexity) {
+    const auto cells = eval::run_perplexity(setup, *engine, hooks);
+    return write(options, eval::perplexity_json(cells),
+                 eval::perplexity_table(cells, static_cast<size_t>(environment.width)),
+                 environment);
+  }
   const eval::RunResult result = eval::run(setup, *engine, hooks);
   if (!result.is_finished) {
     environment.note(fmt::format("{} questions are answered; go on with --resume --out {}",
@@ -80,11 +94,8 @@ int accuracy(const Options& options, Environment& environment) {
     throw Error(ErrorCode::kCancelled, "interrupted", "kvasir bench");
   }
   const eval::Summary summary = eval::summarize(result.outcomes);
-  const std::string json = eval::summary_json(summary) + "\n";
-  if (!options.bench.record.empty()) write_file(options.bench.record, json).value();
-  environment.out->write(
-      options.json ? json : eval::summary_tables(summary, static_cast<size_t>(environment.width)));
-  return kExitOk;
+  return write(options, eval::summary_json(summary),
+               eval::summary_tables(summary, static_cast<size_t>(environment.width)), environment);
 }
 
 }  // namespace

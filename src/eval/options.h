@@ -25,8 +25,10 @@ enum class Loading : uint8_t {
 };
 const char* loading_name(Loading loading);  // "resident", "recompute"
 
+inline constexpr const char* kPerplexity = "perplexity";  // beside the suites of tasks
+
 struct RunOptions {
-  std::string suite;     // of tasks::suites(), or "perplexity"
+  std::string suite;     // of tasks::suites(), or kPerplexity
   EngineOptions engine;  // context: 0 = as much as is of use and fits
 
   // Empty: the suite's own.
@@ -44,9 +46,9 @@ struct RunOptions {
 
   Answers answers = Answers::kGolden;
   uint64_t seed = 0;
-  bool question_inside = false;            // tasks: the questions also stand in the document
-  std::filesystem::path data_folder;       // published files
-  std::filesystem::path documents;         // a text or a folder of texts; empty: made-up prose
+  bool question_inside = false;       // tasks: the questions also stand in the document
+  std::filesystem::path data_folder;  // published files
+  std::filesystem::path documents;    // a text or a folder of texts; empty: made-up prose for tasks
   std::filesystem::path prompt_templates;  // empty: the product's own prompts
 
   std::filesystem::path out;  // folder of outcomes.jsonl and run.json

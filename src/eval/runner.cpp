@@ -87,7 +87,7 @@ class Runner {
         engine_(engine),
         folder_(folder),
         hooks_(hooks),
-        source_(setup.options, engine),
+        source_(setup.options, engine, hooks.note),
         setting_{.suite = setup.options.suite,
                  .answers = setup.options.answers,
                  .speaks_ids = setup.options.suite == "tiny" && speaks_tiny_ids(engine.info()),
@@ -267,6 +267,18 @@ void refuse_unplanned(Matrix& matrix, const std::vector<int64_t>& lengths, const
   }
 }
 
+// The scorer knows the first stage alone.
+void refuse_unscored(Matrix& matrix) {
+  for (size_t row = 0; row < matrix.rows.size();) {
+    const MethodRow name = matrix.rows[row].name();
+    if (name.compress == "plain" && name.retrieve == "dense" && name.loading == "resident")
+      ++row;
+    else
+      matrix.refuse(row,
+                    Error(ErrorCode::kUnsupported, "perplexity is of --prefill methods alone"));
+  }
+}
+
 // Rows that the loaded model refuses, by asking for one token each.
 void probe(RunSetup& setup, Engine& engine) {
   for (size_t row = 0; row < setup.matrix.rows.size();) {
@@ -298,8 +310,18 @@ EngineOptions engine_options(const RunSetup& setup, const ModelInfo& info, int64
 
 }  // namespace
 
+void note_refused(const RunSetup& setup, const RunHooks& hooks) {
+  for (const RefusedRow& refused : setup.matrix.refused)
+    hooks.note(fmt::format("left out {}: {}", row_name(refused.row.name()), refused.why));
+  const RunOptions& options = setup.options;
+  const bool is_asked =
+      !(options.prefill.empty() && options.compress.empty() && options.retrieve.empty());
+  if (is_asked && setup.matrix.rows.size() == 1 && !setup.matrix.refused.empty())
+    throw Error(ErrorCode::kUnsupported, "none of the methods that were asked for runs",
+                "kvasir bench");
+}
+
 RunSetup prepare(RunOptions options, const RunHooks& hooks) {
-  tasks::find_suite(options.suite).value();
   EngineOptions least = options.engine;
   if (least.context == 0) least.context = 1;
   const ModelInfo info = inspect(least);
@@ -311,17 +333,14 @@ RunSetup prepare(RunOptions options, const RunHooks& hooks) {
   setup.matrix =
       make_matrix(setup.options, lengths, info.device != "cpu", setup.options.suite == "tiny");
   refuse_unplanned(setup.matrix, lengths, info);
+  if (setup.options.suite == kPerplexity) refuse_unscored(setup.matrix);
   setup.engine = engine_options(setup, info, longest);
   return setup;
 }
 
 RunResult run(RunSetup& setup, Engine& engine, const RunHooks& hooks) {
   probe(setup, engine);
-  if (setup.matrix.rows.size() == 1 && !setup.matrix.refused.empty())
-    throw Error(ErrorCode::kUnsupported,
-                "none of the methods runs: " + setup.matrix.refused.front().why, "kvasir bench");
-  for (const RefusedRow& refused : setup.matrix.refused)
-    hooks.note(fmt::format("left out {}: {}", row_name(refused.row.name()), refused.why));
+  note_refused(setup, hooks);
   RunFolder folder = RunFolder::open(setup.options.out, setup.options.suite,
                                      configuration(setup, engine.info()), setup.options.resume)
                          .value();

@@ -28,6 +28,9 @@ struct RunHooks {
 // Throws Error for whatever can never run.
 RunSetup prepare(RunOptions options, const RunHooks& hooks);
 
+// Names the rows that were left out. Throws kUnsupported where no other was asked for.
+void note_refused(const RunSetup& setup, const RunHooks& hooks);
+
 struct RunResult {
   std::filesystem::path folder;
   std::vector<Outcome> outcomes;  // of an earlier run that this one goes on with, too

@@ -5,22 +5,14 @@
 
 #include <algorithm>
 
-#include "tasks/ruler.h"
-#include "tasks/tiny.h"
+#include "eval/documents.h"
 
 namespace kvasir::eval {
 namespace {
 
-tasks::Haystack load_documents(const std::filesystem::path& path) {
-  if (path.empty()) return tasks::Haystack::made_up();
-  std::vector<std::filesystem::path> files{path};
-  if (std::filesystem::is_directory(path)) {
-    files.clear();
-    for (const auto& entry : std::filesystem::directory_iterator(path))
-      if (entry.path().extension() == ".txt") files.push_back(entry.path());
-    std::ranges::sort(files);
-  }
-  return tasks::Haystack::load(files).value();
+tasks::Haystack haystack_of(const std::filesystem::path& documents) {
+  if (documents.empty()) return tasks::Haystack::made_up();
+  return tasks::Haystack::load(document_files(documents)).value();
 }
 
 // Whether sessions come as they are published.
@@ -83,17 +75,39 @@ SuiteDefaults suite_defaults(std::string_view suite) {
   if (suite == "tiny") return {{1024}, {Mode::kMultiTurn, Mode::kMultiRequest}, 40, 5};
   if (suite == "ruler") return {{4096, 16384}, conversation, 50, 1};
   if (suite == "needle") return {{4096, 8192, 16384, 32768}, conversation, 3, 1};
+  if (suite == kPerplexity) return {{2048, 8192, 32768}, {}, 10, 1};
   return {{16384}, conversation, 100, 5};
 }
 
-RunOptions resolved(RunOptions options, int64_t most_tokens,
-                    const std::function<void(const std::string&)>& note) {
+namespace {
+
+void check_perplexity(const RunOptions& options) {
+  if (options.documents.empty())
+    throw Error(ErrorCode::kInvalidArgument, "expected a text or a folder of texts to predict",
+                "--documents");
+  if (!options.tasks.empty() || options.resume)
+    throw Error(ErrorCode::kInvalidArgument, "expected neither --task nor --resume",
+                "bench perplexity");
+}
+
+void fill_tasks(RunOptions& options, const std::function<void(const std::string&)>& note) {
+  tasks::find_suite(options.suite).value();
   for (const std::string& task : options.tasks) tasks::find_task(options.suite, task).value();
-  const SuiteDefaults defaults = suite_defaults(options.suite);
   if (options.tasks.empty()) options.tasks = all_tasks(options, note);
   if (options.tasks.empty())
     throw Error(ErrorCode::kNotFound, "expected files of published sessions, found none",
                 options.data_folder.string());
+}
+
+}  // namespace
+
+RunOptions resolved(RunOptions options, int64_t most_tokens,
+                    const std::function<void(const std::string&)>& note) {
+  const SuiteDefaults defaults = suite_defaults(options.suite);
+  if (options.suite == kPerplexity)
+    check_perplexity(options);
+  else
+    fill_tasks(options, note);
   for (const int64_t length : options.lengths)
     if (length > most_tokens)
       throw Error(
@@ -113,8 +127,11 @@ RunOptions resolved(RunOptions options, int64_t most_tokens,
   return options;
 }
 
-SessionSource::SessionSource(const RunOptions& options, const Engine& engine)
-    : options_(options), engine_(engine), haystack_(load_documents(options.documents)) {
+SessionSource::SessionSource(const RunOptions& options, const Engine& engine, Note note)
+    : options_(options),
+      engine_(engine),
+      note_(std::move(note)),
+      haystack_(haystack_of(options.documents)) {
   if (!options.prompt_templates.empty())
     templates_ = load_templates(options.prompt_templates).value();
   const bool has_depths = options.suite == "needle";
@@ -132,9 +149,24 @@ SessionSource::SessionSource(const RunOptions& options, const Engine& engine)
                               : static_cast<double>(i) / static_cast<double>(options.depths - 1),
                           i * options.sessions});
     }
-  remaining_ = std::ssize(cells_) * options.sessions;
+  if (!is_published(options)) leave_out_what_does_not_fit();
   for (const Cell& cell : cells_)
-    if (!is_published(options)) make_generator(cell);
+    if (is_published(options) && !has_file(options, cell.task->name)) make_generator(cell);
+  remaining_ = std::ssize(cells_) * options.sessions;
+}
+
+// So that nothing fails when half of a run is done.
+void SessionSource::leave_out_what_does_not_fit() {
+  std::optional<Error> last;
+  std::erase_if(cells_, [&](const Cell& cell) {
+    const auto sample = make_generator(cell)->sample(options_.seed, 0);
+    if (sample) return false;
+    if (sample.error().code() != ErrorCode::kResourceExhausted) throw sample.error();
+    last = sample.error();
+    note_(fmt::format("left out {} at {} tokens: {}", cell.task->name, cell.length, last->what()));
+    return true;
+  });
+  if (cells_.empty()) throw *last;
 }
 
 tasks::GeneratorOptions SessionSource::generator_options(const Cell& cell) const {
@@ -162,9 +194,10 @@ std::shared_ptr<const Session> SessionSource::next() {
     if (in_cell_ == options_.sessions) continue;
     if (!generator_) generator_ = make_generator(cell);
     auto sample = generator_->sample(options_.seed, static_cast<uint64_t>(in_cell_));
-    if (!sample && is_published(options_) &&
-        sample.error().code() == ErrorCode::kResourceExhausted) {
+    if (!sample) {  // the end of a file, or an odd session that does not fit
+      if (!is_published(options_)) note_(sample.error().what());
       remaining_ -= options_.sessions - in_cell_;
+      in_cell_ = options_.sessions;
       continue;
     }
     --remaining_;

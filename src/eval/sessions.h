@@ -39,11 +39,13 @@ RunOptions resolved(RunOptions options, int64_t most_tokens,
 // Makes sessions: task by task, length by length, depth by depth.
 class SessionSource {
  public:
-  // Both must outlive the source. `options` are resolved. Throws Error where a generator cannot be
+  using Note = std::function<void(const std::string&)>;
+  // Both must outlive the source. `options` are resolved. `note` gets a sentence for each task
+  // whose sessions do not go into a length; throws Error where none do, or a generator cannot be
   // made.
-  SessionSource(const RunOptions& options, const Engine& engine);
+  SessionSource(const RunOptions& options, const Engine& engine, Note note);
 
-  // Null: there is no more. Throws Error where a session cannot be made.
+  // Null: there is no more.
   std::shared_ptr<const Session> next();
   // To come, files being taken to have as many as were asked for.
   int64_t remaining() const { return remaining_; }
@@ -60,8 +62,11 @@ class SessionSource {
   std::shared_ptr<const Session> make_session(const Cell& cell, tasks::Sample sample,
                                               int64_t index) const;
 
+  void leave_out_what_does_not_fit();
+
   const RunOptions& options_;
   const Engine& engine_;
+  const Note note_;
   const tasks::Haystack haystack_;
   PromptTemplates templates_;
   std::vector<Cell> cells_;

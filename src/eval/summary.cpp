@@ -7,6 +7,7 @@
 #include <tuple>
 
 #include "tasks/random.h"
+#include "tasks/registry.h"
 
 namespace kvasir::eval {
 namespace {
@@ -158,6 +159,14 @@ void add_means(std::span<const Outcome* const> outcomes, SummaryCell& cell) {
     *sum /= answered;
 }
 
+// Tasks that the suite does not know come behind it.
+size_t place_in_suite(const std::string& suite, const std::string& task) {
+  const auto found = tasks::find_suite(suite);
+  if (!found) return 0;
+  const std::vector<tasks::Task>& all = found.value()->tasks;
+  return static_cast<size_t>(std::ranges::find(all, task, &tasks::Task::name) - all.begin());
+}
+
 class Summarizer {
  public:
   explicit Summarizer(std::span<const Outcome> outcomes) {
@@ -177,7 +186,12 @@ class Summarizer {
   }
 
   Summary run() {
-    for (const Group& group : groups_) add_group(group);
+    for (Group& group : groups_) {
+      std::ranges::stable_sort(group.tasks, {}, [&](const std::string& task) {
+        return place_in_suite(group.suite, task);
+      });
+      add_group(group);
+    }
     return std::move(summary_);
   }
 

@@ -60,9 +60,9 @@ struct Summary {
   // first, whatever the order in which answers came.
   std::vector<MethodRow> rows;
   // Of each row, suite, length and mode: each task and all tasks, over all turns and of each turn;
-  // where there are depths, each of them over all turns as well. Suites and tasks in the order of
-  // their first outcomes, lengths, modes, turns and depths ascending, "all" first; a key's rows lie
-  // side by side.
+  // where there are depths, each of them over all turns as well. Suites in the order of their first
+  // outcomes, tasks as in the suite, lengths, modes, turns and depths ascending, "all" first; a
+  // key's rows lie side by side.
   std::vector<SummaryCell> cells;
 
   const SummaryCell* find(size_t row, const CellKey& key) const;  // null: there is none
