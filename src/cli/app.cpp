@@ -397,7 +397,7 @@ void add_accuracy(Adder& add, BenchFlags& bench, EngineOptions& engine) {
            run.question_inside);
   add.text("--data-dir", "DIR", "published files: SCBench's, squad.json, hotpot.json",
            [&run](const std::string& v) { run.data_folder = v; });
-  add.text("--prompt", "product|file:FILE", "own prompts as JSON, by task (default: product)",
+  add.text("--prompt", "file:FILE", "own prompts as JSON, by task (default: product)",
            [&run](const std::string& v) {
              if (v.starts_with("file:"))
                run.prompt_templates = v.substr(5);
