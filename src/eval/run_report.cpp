@@ -138,14 +138,15 @@ std::string summary_tables(const Summary& summary, size_t width) {
                         report::terminal_table(tables.by_turn(), width));
   }
   if (text.empty()) return text;
-  text += fmt::format(
-      "\nAccuracy by the strict scorers. minus first: 95 % interval of the difference of the "
-      "means. "
-      "{}\nttft: from a question's first step to its first token, beside whatever else ran then; "
-      "later: of the turns behind the first.\n",
-      has_judged ? "*: differs, where the first row reaches 0.95 on 200 questions."
-                 : "Nothing is judged: the first row reaches 0.95 on 200 questions nowhere.");
-  return text;
+  return text +
+         "\nAccuracy by the strict scorers; minus first: 95 % interval of the difference of "
+         "means.\n" +
+         (has_judged
+              ? "*: differs, where the first row reaches 0.95 on at least 200 questions.\n"
+              : "Nothing is judged: the first row reaches 0.95 on 200 questions nowhere.\n") +
+         "ttft: from a question's first step to its first token, beside whatever else ran; later: "
+         "of "
+         "turns\nbehind the first.\n";
 }
 
 std::string summary_json(const Summary& summary) {
