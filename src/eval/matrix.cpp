@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <map>
 
 namespace kvasir::eval {
 namespace {
@@ -44,6 +45,17 @@ std::vector<MatrixRow> combinations(const RunOptions& options) {
   return rows;
 }
 
+std::map<std::string, std::string> options_of(std::string_view text) {
+  std::map<std::string, std::string> options;
+  while (!text.empty()) {
+    const std::string_view pair = text.substr(0, text.find(','));
+    const size_t equals = pair.find('=');
+    options.emplace(pair.substr(0, equals), pair.substr(equals + 1));
+    text.remove_prefix(std::min(text.size(), pair.size() + 1));
+  }
+  return options;
+}
+
 // One stage at a time.
 std::vector<MatrixRow> one_by_one(const engine::StageTables& tables) {
   std::vector<MatrixRow> rows{{}};
@@ -51,7 +63,7 @@ std::vector<MatrixRow> one_by_one(const engine::StageTables& tables) {
   const auto add = [&](std::span<const Method> table, MethodChoice StageChoice::* stage) {
     for (const Method& method : table) {
       if (method.name == (plain.*stage).name) continue;
-      rows.emplace_back().stages.*stage = {std::string(method.name), {}};
+      rows.emplace_back().stages.*stage = {std::string(method.name), options_of(method.scaled)};
     }
   };
   add(tables.prefill, &StageChoice::prefill);

@@ -33,7 +33,8 @@ struct Matrix {
 };
 
 // Every combination of the options' methods that the tables allow on sessions of all `lengths`.
-// Without any method, `each_method` stands for every method of every stage alone. Throws kNotFound
+// Without any method, `each_method` stands for every method of every stage alone, with its options
+// for any length. Throws kNotFound
 // for an unknown method and kInvalidArgument for an option that is wrong.
 Matrix make_matrix(const RunOptions& options, const std::vector<int64_t>& lengths, bool on_gpu,
                    bool each_method, const engine::StageTables& tables = engine::stage_tables());

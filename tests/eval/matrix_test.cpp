@@ -22,7 +22,8 @@ constexpr MethodCapabilities kReadsAnything{.chunked_prefill = true,
                                             .quantised_kv = true,
                                             .gpu = true};
 constexpr MethodCapabilities kAlone{.chunked_prefill = true, .prefix_reuse = true, .gpu = true};
-constexpr Method kPrefill[] = {{"dense", "", kReadsAnything, {}}, {"sparse", "", kCan, kOptions}};
+constexpr Method kPrefill[] = {{"dense", "", kReadsAnything, {}},
+                               {"sparse", "", kCan, kOptions, "keep=n/4"}};
 constexpr Method kCompress[] = {{"plain", "", kCan, {}}, {"half", "", kCan, kOptions}};
 constexpr Method kRetrieve[] = {
     {"dense", "", kReadsAnything, {}}, {"index", "", kCan, {}}, {"alone", "", kAlone, {}}};
@@ -61,7 +62,7 @@ TEST(Matrix, DenseIsTheFirstRowOnce) {
 
 TEST(Matrix, EachMethodAloneWhereNoneIsAskedFor) {
   const Matrix matrix = made({}, true);
-  EXPECT_EQ(names(matrix), (Names{"dense", "sparse", "half", "index"}));
+  EXPECT_EQ(names(matrix), (Names{"dense", "sparse:keep=n/4", "half", "index"}));
   ASSERT_EQ(matrix.refused.size(), 1u);
   EXPECT_EQ(matrix.refused[0].why,
             "--retrieve: alone does not work with several sequences at once");
