@@ -19,6 +19,25 @@ report::Cell accuracy_cell(const SummaryCell* cell) {
   return {fmt::format("{:.2f}{}", cell->accuracy, differs ? "*" : " "), cell->accuracy};
 }
 
+MethodRow without_options(MethodRow row) {
+  for (std::string* method : {&row.prefill, &row.compress, &row.retrieve, &row.loading})
+    method->resize(std::min(method->size(), method->find(':')));
+  return row;
+}
+
+// Rows as tables name them: without options, where that leaves them apart.
+std::vector<std::string> labels_of(const std::vector<MethodRow>& rows) {
+  std::vector<std::string> labels;
+  for (const MethodRow& row : rows) {
+    const auto is_like = [&](const MethodRow& other) {
+      return without_options(other) == without_options(row);
+    };
+    labels.push_back(
+        row_name(std::ranges::count_if(rows, is_like) == 1 ? without_options(row) : row));
+  }
+  return labels;
+}
+
 // What a group's keys have in common: suite, length, mode.
 bool is_same_group(const CellKey& a, const CellKey& b) {
   return a.suite == b.suite && a.length == b.length && a.mode == b.mode;
@@ -32,7 +51,8 @@ std::string group_title(const CellKey& key) {
 
 class GroupTables {
  public:
-  GroupTables(const Summary& summary, const CellKey& group) : summary_(summary), group_(group) {
+  GroupTables(const Summary& summary, const CellKey& group, const std::vector<std::string>& labels)
+      : summary_(summary), group_(group), labels_(labels) {
     const auto add = [](auto& values, const auto& value) {
       if (std::ranges::find(values, value) == values.end()) values.push_back(value);
     };
@@ -50,17 +70,17 @@ class GroupTables {
     for (const std::string& task : tasks_)
       table.columns.push_back({task.starts_with("scbench_") ? task.substr(8) : task});
     table.columns.push_back({"mean"});
-    table.columns.push_back({"minus first"});
+    table.columns.push_back({"difference"});
     for (const size_t row : rows_) {
       auto& cells = table.rows.emplace_back();
-      cells.emplace_back(row_name(summary_.rows[row]));
+      cells.emplace_back(labels_[row]);
       for (const std::string& task : tasks_) cells.push_back(accuracy_cell(find(row, task)));
       const SummaryCell& all = *find(row, "");
       cells.push_back(accuracy_cell(&all));
       if (row == 0) continue;
-      cells.emplace_back(fmt::format("{:+.2f} to {:+.2f}", all.difference_interval.low,
-                                     all.difference_interval.high),
-                         all.difference);
+      cells.emplace_back(
+          fmt::format("{:+.2f}…{:+.2f}", all.difference_interval.low, all.difference_interval.high),
+          all.difference);
     }
     return table;
   }
@@ -74,7 +94,7 @@ class GroupTables {
       table.columns.push_back({head});
     for (const size_t row : rows_) {
       auto& cells = table.rows.emplace_back();
-      cells.emplace_back(row_name(summary_.rows[row]));
+      cells.emplace_back(labels_[row]);
       for (const int64_t turn : turns_) cells.push_back(accuracy_cell(find(row, "", turn)));
       for (const double depth : depths_) cells.push_back(accuracy_cell(find(row, "", -1, depth)));
       add_costs(row, cells);
@@ -110,6 +130,7 @@ class GroupTables {
 
   const Summary& summary_;
   CellKey group_;
+  const std::vector<std::string>& labels_;
   std::vector<std::string> tasks_;
   std::vector<int64_t> turns_;
   std::vector<double> depths_;
@@ -125,6 +146,7 @@ nlohmann::ordered_json interval_json(const report::Interval& interval) {
 std::string summary_tables(const Summary& summary, size_t width) {
   std::string text;
   const CellKey* last = nullptr;
+  const std::vector<std::string> labels = labels_of(summary.rows);
   bool has_judged = false;
   for (const SummaryCell& cell : summary.cells) {
     has_judged = has_judged || cell.is_judged;
@@ -132,14 +154,18 @@ std::string summary_tables(const Summary& summary, size_t width) {
     last = &cell.key;
     CellKey group{
         .suite = cell.key.suite, .task = {}, .length = cell.key.length, .mode = cell.key.mode};
-    const GroupTables tables(summary, group);
+    const GroupTables tables(summary, group, labels);
     text += fmt::format("{}{}\n\n{}\n{}", text.empty() ? "" : "\n", group_title(group),
                         report::terminal_table(tables.by_task(), width),
                         report::terminal_table(tables.by_turn(), width));
   }
   if (text.empty()) return text;
+  text += '\n';
+  for (size_t row = 0; row < labels.size(); ++row)
+    if (labels[row] != row_name(summary.rows[row]))
+      text += fmt::format("{} is {}\n", labels[row], row_name(summary.rows[row]));
   return text +
-         "\nAccuracy by the strict scorers; minus first: 95 % interval of the difference of "
+         "Accuracy by the strict scorers; minus first: 95 % interval of the difference of "
          "means.\n" +
          (has_judged
               ? "*: differs, where the first row reaches 0.95 on at least 200 questions.\n"
