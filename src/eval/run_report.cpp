@@ -165,8 +165,7 @@ std::string summary_tables(const Summary& summary, size_t width) {
     if (labels[row] != row_name(summary.rows[row]))
       text += fmt::format("{} is {}\n", labels[row], row_name(summary.rows[row]));
   return text +
-         "Accuracy by the strict scorers; minus first: 95 % interval of the difference of "
-         "means.\n" +
+         "Accuracy by the strict scorers; difference: of the mean from the first row's, 95 %.\n" +
          (has_judged
               ? "*: differs, where the first row reaches 0.95 on at least 200 questions.\n"
               : "Nothing is judged: the first row reaches 0.95 on 200 questions nowhere.\n") +

@@ -37,10 +37,10 @@ TEST(RunReport, TablesOfTasksAndOfTurns) {
   EXPECT_EQ(summary_tables(summarize(outcomes()), 120),
             R"(tiny, 1,024 tokens, multi-turn
 
- methods     kv     ps   mean     minus first
- ────────────────────────────────────────────
+ methods     kv     ps   mean   difference
+ ─────────────────────────────────────────
  dense    1.00   1.00   1.00
- a_shape  0.50*  0.50*  0.50*  -0.56 to -0.43
+ a_shape  0.50*  0.50*  0.50*  -0.56…-0.43
 
  methods  turn 1  turn 2  computed  ttft ms  later ms  ms/token       KV  failed
  ───────────────────────────────────────────────────────────────────────────────
@@ -48,7 +48,7 @@ TEST(RunReport, TablesOfTasksAndOfTurns) {
  a_shape   1.00    0.00*       25%    200.0      10.0      5.00  3.0 MiB       0
 
 a_shape is a_shape:local=n/8
-Accuracy by the strict scorers; minus first: 95 % interval of the difference of means.
+Accuracy by the strict scorers; difference: of the mean from the first row's, 95 %.
 *: differs, where the first row reaches 0.95 on at least 200 questions.
 ttft: from a question's first step to its first token, beside whatever else ran; later: of turns
 behind the first.
