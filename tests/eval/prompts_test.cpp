@@ -18,7 +18,7 @@ const std::filesystem::path kModel =
 
 Engine& engine() {
   static const std::unique_ptr<Engine> loaded =
-      Engine::load({.model = kModel, .device = "cpu", .threads = 2, .context = 2048});
+      Engine::load({.model = kModel, .device = "cpu", .threads = 1, .context = 2048});
   return *loaded;
 }
 
@@ -140,7 +140,7 @@ TEST(Prompts, OwnTemplates) {
 TEST(Prompts, TheShippedModelAnswersInBothModes) {
   const RunHooks hooks{.note = [](const std::string&) {}, .cancelled = {}, .progress = {}};
   RunSetup setup = prepare({.suite = "tasks",
-                            .engine = {.model = kModel, .device = "cpu", .threads = 2},
+                            .engine = {.model = kModel, .device = "cpu", .threads = 1},
                             .tasks = {"kv"},
                             .lengths = {512},
                             .modes = {Mode::kMultiTurn, Mode::kMultiRequest},
