@@ -179,7 +179,7 @@ class Summarizer {
       group.outcomes.push_back(&outcome);
     }
     std::ranges::sort(summary_.rows, {}, order_of);
-    std::ranges::stable_sort(groups_, [this](const Group& a, const Group& b) {
+    std::ranges::sort(groups_, [this](const Group& a, const Group& b) {
       return std::tuple(suite_index(a.suite), a.length, a.mode) <
              std::tuple(suite_index(b.suite), b.length, b.mode);
     });
@@ -187,8 +187,8 @@ class Summarizer {
 
   Summary run() {
     for (Group& group : groups_) {
-      std::ranges::stable_sort(group.tasks, {}, [&](const std::string& task) {
-        return place_in_suite(group.suite, task);
+      std::ranges::sort(group.tasks, {}, [&](const std::string& task) {
+        return std::pair(place_in_suite(group.suite, task), task);
       });
       add_group(group);
     }
