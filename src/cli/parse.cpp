@@ -101,6 +101,13 @@ void check_train(const TrainFlags& train) {
     refuse("train", is_manifest ? "expected --output FILE" : "expected --output DIR");
 }
 
+void check_bench(const BenchFlags& bench) {
+  if (bench.questions > 0 && bench.accuracy.sessions > 0)
+    refuse("--questions", "expected this or --sessions, found both");
+  if (bench.accuracy.resume && bench.accuracy.out.empty())
+    refuse("--resume", "expected --out DIR, the folder of the run to go on with");
+}
+
 void check(const Options& options, const std::string& name) {
   if (options.run.generation.logprobs && !options.json)
     refuse("--logprobs", "expected --json beside it: only there log-probabilities are shown");
@@ -116,7 +123,10 @@ void check(const Options& options, const std::string& name) {
       options.score.file.empty() == !options.score.ids.has_value())
     refuse(name, "expected a FILE of text or --ids FILE, and not both");
   if (options.command == Command::kBench && options.bench.what.empty())
-    refuse(name, "expected what to measure: prefill, decode, train, tokenizer, load or tasks");
+    refuse(name,
+           "expected what to measure: speed (prefill, decode, train, tokenizer, load) or accuracy "
+           "(tasks, tiny, ruler, scbench, needle, perplexity)");
+  if (options.command == Command::kBench) check_bench(options.bench);
   if (options.command == Command::kTrain) check_train(options.train);
 }
 
