@@ -4,6 +4,7 @@
 #include <iterator>
 #include <utility>
 
+#include "tasks/keys.h"
 #include "tasks/text_tasks.h"
 
 namespace kvasir::data {
@@ -62,7 +63,11 @@ Result<tasks::Sample> TaskSamples::conversation(const SampleRequest& request, in
 Sample TaskSamples::make(const SampleRequest& request) const {
   const auto for_turns =
       static_cast<int64_t>(question_fraction_ * static_cast<double>(request.most_tokens));
-  int64_t turns = std::clamp<int64_t>(for_turns / kTokensOfTurn, 1, most_turns_);
+  const auto space =
+      request.is_held_out ? tasks::KeySpace::kEvaluation : tasks::KeySpace::kTraining;
+  const int64_t most =
+      std::min(most_turns_, static_cast<int64_t>(tasks::key_words(space).size()));
+  int64_t turns = std::clamp<int64_t>(for_turns / kTokensOfTurn, 1, most);
   int64_t target = request.most_tokens + 1;  // <|begin|>, which a sample comes without
   for (int tries = 0; tries < kTries && target > 0;) {
     const Result<tasks::Sample> made = conversation(request, target, turns);
