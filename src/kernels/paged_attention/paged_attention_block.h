@@ -117,7 +117,9 @@ struct AttentionKernel {
 };
 
 // Decode kernels take query blocks of one query, meet keys and values where they lie, and write no
-// results.
+// results. Blocks of several KV heads take turns between their begin and their finish, on one
+// thread with nothing between them: the matrix tiles stay configured. What is not per row of
+// scratch they share.
 extern const AttentionKernel kPrefillF32Avx2, kDecodeF32Avx2;
 extern const AttentionKernel kPrefillBf16Avx2, kDecodeBf16Avx2;
 extern const AttentionKernel kPrefillF32Avx512, kDecodeF32Avx512;
