@@ -116,9 +116,11 @@ int64_t query_row_bytes(const AttentionDesc& desc) {
   return round_up(desc.head_dim, 2 * kPanelColumns) * 4;
 }
 
-// Rows of scratch from the decode block of a KV head to that of the next.
+// Rows of scratch from the decode block of a KV head to that of the next. What a block clears as
+// padding may be rows of the next one, which begins later; few rows stay together in the caches.
 int64_t decode_rows(const AttentionDesc& desc) {
-  return round_up(desc.q_heads / desc.kv_heads, kRowPadding);
+  const int64_t group = desc.q_heads / desc.kv_heads;
+  return group <= 4 ? 4 : round_up(group, kRowPadding);
 }
 
 // The workspace: tasks, decode spans, partial results, then the scratch of each worker.
@@ -158,8 +160,8 @@ Workspace lay_out(const AttentionDesc& desc, int64_t rows, int64_t spans, int th
   const int64_t columns = round_up(desc.head_dim, kPanelColumns);
   const int64_t row_bytes = query_row_bytes(desc);
   // A query block, or the decode blocks of all KV heads.
-  const int64_t block_rows =
-      std::max(round_up(most_block_rows(desc), kRowPadding), desc.kv_heads * decode_rows(desc));
+  const int64_t block_rows = std::max(round_up(most_block_rows(desc), kRowPadding),
+                                      desc.kv_heads * decode_rows(desc) + kRowPadding);
   // With a plan heads may have query blocks of their own, each with a rest in a span and a row
   // tile.
   const int64_t blocks = group * (spans + ceil_div(rows, 64)) +

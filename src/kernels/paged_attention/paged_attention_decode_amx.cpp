@@ -53,34 +53,37 @@ struct DecodeOp : PairsOp {
 // What a slot meets. A tile has 16 keys: neighbours, or where they are shorter than kApartBytes
 // every second or fourth, so that some tiles share them.
 struct Page {
-  const QueryBlock& queries;
   const std::byte* keys;
   const std::byte* values;
   int64_t row_bytes;
+  int64_t lines;                // of a row
   int64_t stride;               // between the lines of a tile
   int64_t offsets[kMostTiles];  // of their first lines
   int first, last;              // tiles that see keys
   bool is_masked;
   int64_t seen_first, seen_last;  // keys
-  int64_t row, rows;              // of the slot
+  // The slot, and what of the scratch is its own.
+  int64_t rows;
+  float scale_log2;
+  const std::byte* queries;
+  std::byte* score_scratch;
+  float* sum_scratch;
+  float* maxima;
+  float* denominators;
 
-  int64_t lines() const { return row_bytes / 64; }
-  const std::byte* packed_queries() const {
-    return queries.scratch.queries + row * padded_steps<PairsOp>(queries.head_dim) * kStepBytes;
-  }
   template <class S>
   std::byte* scores(int tile) const {
-    return queries.scratch.scores + tile * S::kScoreBytes;
+    return score_scratch + tile * S::kScoreBytes;
   }
   // Of a head of the slot and those behind it that are summed with it.
   template <class S>
   std::byte* weights(int64_t head, int tile) const {
-    return queries.scratch.scores + kMostTiles * S::kScoreBytes +
+    return score_scratch + kMostTiles * S::kScoreBytes +
            (head / S::kSummed * kMostTiles + tile) * S::kWeightBytes + head % S::kSummed * 128;
   }
   template <class S>
   float* sums(int64_t head, int64_t line) const {
-    return queries.scratch.sums + (row + head / S::kSummed * S::kSummed) * queries.head_dim +
+    return sum_scratch + head / S::kSummed * S::kSummed * (lines * kLineElements) +
            line * S::kSumElements + head % S::kSummed * kLineElements;
   }
 };
@@ -143,31 +146,41 @@ void begin_decode(const QueryBlock& queries) {
   rows_together(queries.rows) == 4 ? begin_slots<4>(queries) : begin_slots<16>(queries);
 }
 
-template <class S>
+template <class S, int kLines>
+inline void multiply_keys(const std::byte* queries, const std::byte* keys, int64_t stride) {
+#pragma GCC unroll 4
+  for (int line = 0; line < kLines; ++line) {
+    _tile_loadd(1, queries + line * S::kQueryBytes, S::kQueryBytes / kTileRows);
+    _tile_stream_loadd(2, keys + line * 64, stride);
+    _tile_dpbf16ps(0, 2, 1);
+  }
+}
+
+// Rows are some times kLinesTogether lines and kLast more.
+template <class S, int kLast>
 void score_keys(const Page& page) {
   constexpr int64_t kRowBytes = S::kQueryBytes / kTileRows;
-  const std::byte* queries = page.packed_queries();
-  const bool is_kept = page.lines() <= kLinesKept;
-  if (is_kept) {
-    _tile_loadd(1, queries, kRowBytes);
-    if (page.lines() == kLinesKept) _tile_loadd(6, queries + S::kQueryBytes, kRowBytes);
-  }
+  const bool is_kept = kLast <= kLinesKept && page.lines == kLast;
+  if (is_kept) _tile_loadd(1, page.queries, kRowBytes);
+  if (is_kept && kLast == kLinesKept) _tile_loadd(6, page.queries + S::kQueryBytes, kRowBytes);
   for (int tile = page.first; tile < page.last; ++tile) {
     const std::byte* keys = page.keys + page.offsets[tile];
     _tile_zero(0);
     if (is_kept) {
       _tile_stream_loadd(2, keys, page.stride);
       _tile_dpbf16ps(0, 2, 1);
-      if (page.lines() == kLinesKept) {
+      if (kLast == kLinesKept) {
         _tile_stream_loadd(2, keys + 64, page.stride);
         _tile_dpbf16ps(0, 2, 6);
       }
     } else {
-      for (int64_t line = 0; line < page.lines(); ++line) {
-        _tile_loadd(1, queries + line * S::kQueryBytes, kRowBytes);
-        _tile_stream_loadd(2, keys + line * 64, page.stride);
-        _tile_dpbf16ps(0, 2, 1);
+      const std::byte* queries = page.queries;
+      for (int64_t line = kLast; line < page.lines; line += kLinesTogether) {
+        multiply_keys<S, kLinesTogether>(queries, keys, page.stride);
+        queries += kLinesTogether * S::kQueryBytes;
+        keys += kLinesTogether * 64;
       }
+      multiply_keys<S, kLast>(queries, keys, page.stride);
     }
     _tile_stored(0, page.scores<S>(tile), kRowBytes);
   }
@@ -240,10 +253,9 @@ inline void put_weights(std::byte* to, Vec weights) {
 // whole power of two if it had one, and shrinks what has been summed and weighed so far.
 template <class S>
 void raise(const Page& page, int head, int tile, Vec scores) {
-  const AttentionScratch& scratch = page.queries.scratch;
-  float* lanes = scratch.denominators + (page.row + head) * kDenominatorLanes;
-  float& maximum = scratch.maxima[page.row + head];
-  const float top = largest(scores) * page.queries.scale_log2;
+  float* lanes = page.denominators + head * kDenominatorLanes;
+  float& maximum = page.maxima[head];
+  const float top = largest(scores) * page.scale_log2;
   if (maximum == -__builtin_inff()) {
     maximum = top;
     return;
@@ -253,7 +265,7 @@ void raise(const Page& page, int head, int tile, Vec scores) {
   maximum += rise;
   const Vec factor = _mm512_scalef_ps(set1(1), set1(-rise));
   store(lanes, mul(load(lanes), factor));
-  for (int64_t line = 0; line < page.lines(); ++line) {
+  for (int64_t line = 0; line < page.lines; ++line) {
     float* sums = page.sums<S>(head, line);
     store(sums, mul(load(sums), factor));
     store(sums + kWidth, mul(load(sums + kWidth), factor));
@@ -269,14 +281,14 @@ template <class S, int kLines>
 __attribute__((noinline)) void weigh_raised(const Page& page, int head, int tile,
                                             const float* turned, float* loaded) {
   store_sums<S, kLines>(loaded);
-  const Vec scale = set1(page.queries.scale_log2);
+  const Vec scale = set1(page.scale_log2);
   for (int end = head + kRowsWeighed; head < end; ++head, turned += kWidth) {
     const Vec scores = load(turned);
-    const float& maximum = page.queries.scratch.maxima[page.row + head];
+    const float& maximum = page.maxima[head];
     if (too_large(weights_of(scores, scale, maximum)) != 0) raise<S>(page, head, tile, scores);
     const Vec weights = maximum == -__builtin_inff() ? zero() : weights_of(scores, scale, maximum);
     put_weights(page.weights<S>(head, tile), weights);
-    float* lanes = page.queries.scratch.denominators + (page.row + head) * kDenominatorLanes;
+    float* lanes = page.denominators + head * kDenominatorLanes;
     store(lanes, add(load(lanes), weights));
   }
   memory_is_read();
@@ -286,9 +298,8 @@ __attribute__((noinline)) void weigh_raised(const Page& page, int head, int tile
 // Weighs kRowsWeighed heads of the slot.
 template <class S, int kLines>
 inline void weigh_rows(const Page& page, int head, int tile, const Vec* scores, float* loaded) {
-  const AttentionScratch& scratch = page.queries.scratch;
-  const Vec scale = set1(page.queries.scale_log2);
-  const float* maxima = scratch.maxima + page.row + head;
+  const Vec scale = set1(page.scale_log2);
+  const float* maxima = page.maxima + head;
   Vec found[kRowsWeighed];
 #pragma GCC unroll 4
   for (int i = 0; i < kRowsWeighed; ++i) found[i] = weights_of(scores[i], scale, maxima[i]);
@@ -299,7 +310,7 @@ inline void weigh_rows(const Page& page, int head, int tile, const Vec* scores, 
     return weigh_raised<S, kLines>(page, head, tile, turned, loaded);
   }
   std::byte* weights = page.weights<S>(head, tile);
-  float* lanes = scratch.denominators + (page.row + head) * kDenominatorLanes;
+  float* lanes = page.denominators + head * kDenominatorLanes;
 #pragma GCC unroll 4
   for (int i = 0; i < kRowsWeighed; ++i) {
     put_weights(weights + i * 128, found[i]);
@@ -351,33 +362,33 @@ void sum_lines(const Page& page, int64_t head, int64_t line) {
   store_sums<S, kLines>(sums);
 }
 
-template <int kRows>
-void sum_last_lines(const Page& page, int64_t head, int64_t line) {
-  switch (page.lines() - line) {
-    case 1:
-      return sum_lines<kRows, 1>(page, head, line);
-    case 2:
-      return sum_lines<kRows, 2>(page, head, line);
-    case 3:
-      return sum_lines<kRows, 3>(page, head, line);
-    default:
-      return sum_lines<kRows, kLinesTogether>(page, head, line);
+template <int kRows, int kLast>
+void attend(const Page& page) {
+  using S = Slot<kRows>;
+  memory_is_read();
+  score_keys<S, kLast>(page);
+  memory_is_read();
+  for (int64_t head = 0; head < page.rows; head += S::kSummed) {
+    int64_t line = 0;
+    for (; line + kLast < page.lines; line += kLinesTogether)
+      sum_lines<kRows, kLinesTogether>(page, head, line);
+    sum_lines<kRows, kLast>(page, head, line);
   }
+  memory_is_read();
 }
 
 template <int kRows>
 void attend(const Page& page) {
-  using S = Slot<kRows>;
-  memory_is_read();
-  score_keys<S>(page);
-  memory_is_read();
-  for (int64_t head = 0; head < page.rows; head += S::kSummed) {
-    int64_t line = 0;
-    for (; line + kLinesTogether < page.lines(); line += kLinesTogether)
-      sum_lines<kRows, kLinesTogether>(page, head, line);
-    sum_last_lines<kRows>(page, head, line);
+  switch (page.lines % kLinesTogether) {
+    case 1:
+      return attend<kRows, 1>(page);
+    case 2:
+      return attend<kRows, 2>(page);
+    case 3:
+      return attend<kRows, 3>(page);
+    default:
+      return attend<kRows, kLinesTogether>(page);
   }
-  memory_is_read();
 }
 
 // The values of a page that is not full, with zeros behind the last: what lies there may be NaN.
@@ -389,34 +400,50 @@ const std::byte* whole_values(const Page& page, int end, std::byte* copy) {
 }
 
 uint64_t decode_keys(const QueryBlock& queries, const KeyBlock& keys) {
-  const Columns columns = visible_columns(queries, keys, 0, queries.rows);
-  if (columns.last <= columns.first) return 0;
+  const Places seen = visible_places(keys, keys.tiles[0], queries.first_position);
+  if (seen.last <= seen.first) return 0;
   const int64_t row_bytes = row_source_bytes<PairsOp>(queries.head_dim);
-  const int apart = row_bytes < kApartBytes ? static_cast<int>(kApartBytes / row_bytes) : 1;
-  const int shared = kTileRows * apart;
-  Page page{.queries = queries,
-            .keys = keys.pages[0],
+  const int apart_log2 = row_bytes > kApartBytes / 2 ? 0 : row_bytes > kApartBytes / 4 ? 1 : 2;
+  const int shared_log2 = apart_log2 + 4;  // keys of tiles that share them
+  const auto first = static_cast<int>(seen.first >> shared_log2);
+  const auto last = static_cast<int>((seen.last - 1) >> shared_log2) + 1;
+  const AttentionScratch& scratch = queries.scratch;
+  Page page{.keys = keys.pages[0],
             .values = keys.pages[0] + kBlockKeys * row_bytes,
             .row_bytes = row_bytes,
-            .stride = apart * row_bytes,
+            .lines = row_bytes / 64,
+            .stride = row_bytes << apart_log2,
             .offsets = {},
-            .first = columns.first / shared * apart,
-            .last = (columns.last + shared - 1) / shared * apart,
-            .is_masked = false,
-            .seen_first = columns.clear_first,
-            .seen_last = columns.clear_last,
-            .row = 0,
-            .rows = 0};
+            .first = first << apart_log2,
+            .last = last << apart_log2,
+            .is_masked = first << shared_log2 < seen.first || seen.last < last << shared_log2,
+            .seen_first = seen.first,
+            .seen_last = seen.last,
+            .rows = queries.rows,
+            .scale_log2 = queries.scale_log2,
+            .queries = scratch.queries,
+            .score_scratch = scratch.scores,
+            .sum_scratch = scratch.sums,
+            .maxima = scratch.maxima,
+            .denominators = scratch.denominators};
   for (int tile = 0; tile < kMostTiles; ++tile)
-    page.offsets[tile] = (tile / apart * shared + tile % apart) * row_bytes;
-  page.is_masked = columns.masked(page.first / apart * shared, page.last / apart * shared);
+    page.offsets[tile] =
+        ((tile >> apart_log2 << shared_log2) + (tile & ((1 << apart_log2) - 1))) * row_bytes;
   if (keys.end < kBlockKeys) page.values = whole_values(page, keys.end, queries.scratch.values);
-  const int together = rows_together(queries.rows);
-  for (; page.row < queries.rows; page.row += together) {
-    page.rows = queries.rows - page.row < together ? queries.rows - page.row : together;
-    together == 4 ? attend<4>(page) : attend<16>(page);
+  if (rows_together(queries.rows) == 4) {
+    attend<4>(page);
+  } else {
+    constexpr int kRows = 16;
+    for (int64_t rest = queries.rows; rest > 0; rest -= kRows) {
+      page.rows = rest < kRows ? rest : kRows;
+      attend<kRows>(page);
+      page.queries += kRows * row_bytes;
+      page.sum_scratch += kRows * queries.head_dim;
+      page.maxima += kRows;
+      page.denominators += kRows * kDenominatorLanes;
+    }
   }
-  return static_cast<uint64_t>(queries.rows * (columns.last - columns.first));
+  return static_cast<uint64_t>(queries.rows * (page.last - page.first) * kTileRows);
 }
 
 // Puts the sums of even and odd columns together.
