@@ -111,11 +111,6 @@ int64_t most_block_rows(const AttentionDesc& desc) {
   return std::clamp<int64_t>((int64_t{1} << 18) / desc.head_dim / 64 * 64, kLeastBlockRows, 1024);
 }
 
-// Of packed queries and keys, at most.
-int64_t query_row_bytes(const AttentionDesc& desc) {
-  return round_up(desc.head_dim, 2 * kPanelColumns) * 4;
-}
-
 // Rows of scratch from the decode block of a KV head to that of the next. What a block clears as
 // padding may be rows of the next one, which begins later; few rows stay together in the caches.
 int64_t decode_rows(const AttentionDesc& desc) {
@@ -158,7 +153,7 @@ Workspace lay_out(const AttentionDesc& desc, int64_t rows, int64_t spans, int th
                   std::byte* base) {
   const int64_t group = desc.q_heads / desc.kv_heads;
   const int64_t columns = round_up(desc.head_dim, kPanelColumns);
-  const int64_t row_bytes = query_row_bytes(desc);
+  const int64_t row_bytes = round_up(desc.head_dim, 2 * kPanelColumns) * 4;
   // A query block, or the decode blocks of all KV heads.
   const int64_t block_rows = std::max(round_up(most_block_rows(desc), kRowPadding),
                                       desc.kv_heads * decode_rows(desc) + kRowPadding);
@@ -437,32 +432,31 @@ class Attention {
     count(task, scored);
   }
 
-  // Takes the KV heads of a block of keys one after the other, as they lie in memory.
   void run_decode(const Task& task, int worker) {
     const AttentionKernel& kernel = *kernels_.decode;
-    const QueryBlock first = query_block(task, 0, worker);
-    for (int32_t i = 0; i < task.kv_heads; ++i) kernel.begin(of_kv_head(first, i));
+    QueryBlock queries = query_block(task, 0, worker);
+    queries.kv_heads = task.kv_heads;
+    queries.rows_apart = decode_rows(desc_);
+    kernel.begin(queries);
     uint64_t scored = 0;
-    for (int64_t key = task.first_key; key < task.last_key && !context_.cancelled();
-         key += kernel.block_keys) {
-      KeyBlock keys = decode_keys(task, key);
-      KeyBlock next = decode_keys(task, key + kernel.block_keys);
+    KeyBlock keys = decode_keys(task, task.first_key);
+    while (keys.end > 0 && !context_.cancelled()) {
+      const KeyBlock next = decode_keys(task, keys.first + kernel.block_keys);
       Soon soon[kMostBlockKeys / kPageTokens];
       keys.soon = soon;
-      for (int32_t i = 0; i < task.kv_heads; ++i) {
-        const bool is_last = i + 1 == task.kv_heads;
-        keys.soon_count = 0;
-        for (int page = 0; page * kPageTokens < (is_last ? next : keys).end; ++page)
-          soon[keys.soon_count++] = soon_of(is_last ? next : keys, page, is_last ? 0 : 1);
-        scored += kernel.add(of_kv_head(first, i), keys);
-        for (const std::byte*& page : keys.pages) page += kv_head_bytes();
-      }
+      for (int page = 0; page * kPageTokens < next.end; ++page)
+        soon[keys.soon_count++] = {
+            .first = next.pages[page],
+            .bytes = std::min<int64_t>(kPageTokens, next.end - page * kPageTokens) *
+                     desc_.head_dim * element_bytes_,
+            .stride = kv_head_bytes() / 2,
+            .count = 2};
+      scored += kernel.add(queries, keys);
+      keys = next;
     }
-    for (int32_t i = 0; i < task.kv_heads; ++i) {
-      const QueryBlock queries = of_kv_head(first, i);
-      kernel.finish(queries, nullptr);
-      keep_partial(task.slot + i * task.slot_stride, queries.scratch);
-    }
+    kernel.finish(queries, nullptr);
+    for (int64_t i = 0; i < task.kv_heads; ++i)
+      keep_partial(task.slot + i * task.slot_stride, queries.scratch, i * queries.rows_apart);
     count(task, scored);
   }
 
@@ -496,18 +490,6 @@ class Attention {
             .scratch = workspace_.scratch_of(worker)};
   }
 
-  // The decode block of the KV head that comes `i` after that of `block`.
-  QueryBlock of_kv_head(const QueryBlock& block, int64_t i) const {
-    const int64_t rows = i * decode_rows(desc_);
-    QueryBlock moved = block;
-    moved.q += i * group_ * desc_.head_dim * element_bytes_;
-    moved.scratch.queries += rows * query_row_bytes(desc_);
-    moved.scratch.sums += rows * columns();
-    moved.scratch.maxima += rows;
-    moved.scratch.denominators += rows * kDenominatorLanes;
-    return moved;
-  }
-
   int64_t kv_head_bytes() const {
     return 2 * kPageTokens * int64_t{desc_.head_dim} * element_bytes_;
   }
@@ -526,15 +508,6 @@ class Attention {
     return keys;
   }
 
-  // What is there of a page of a key block, of the KV head that comes `heads` later.
-  Soon soon_of(const KeyBlock& keys, int page, int64_t heads) const {
-    const int64_t tokens = std::min<int64_t>(kPageTokens, keys.end - page * kPageTokens);
-    return {.first = keys.pages[page] + heads * kv_head_bytes(),
-            .bytes = tokens * desc_.head_dim * element_bytes_,
-            .stride = kv_head_bytes() / 2,
-            .count = 2};
-  }
-
   void finish(const Task& task, int64_t block, const QueryBlock& queries) const {
     const int64_t row = args_.spans[task.span].first_row + task.cut.first_of(block);
     const int64_t head = task.kv_head * group_ + task.first_head;
@@ -550,11 +523,12 @@ class Attention {
   float* maxima(int64_t slot) const { return workspace_.maxima + slot * group_; }
   float* denominators(int64_t slot) const { return workspace_.denominators + slot * group_; }
 
-  void keep_partial(int64_t slot, const AttentionScratch& scratch) const {
-    std::copy_n(scratch.sums, group_ * columns(), sums(slot));
-    std::copy_n(scratch.maxima, group_, maxima(slot));
+  // `row`: of the scratch.
+  void keep_partial(int64_t slot, const AttentionScratch& scratch, int64_t row) const {
+    std::copy_n(scratch.sums + row * columns(), group_ * columns(), sums(slot));
+    std::copy_n(scratch.maxima + row, group_, maxima(slot));
     for (int64_t i = 0; i < group_; ++i)
-      denominators(slot)[i] = scratch.denominators[i * kDenominatorLanes];
+      denominators(slot)[i] = scratch.denominators[(row + i) * kDenominatorLanes];
   }
 
   // Joins the parts of one query and KV head, in ascending order of keys.

@@ -50,16 +50,19 @@ struct DecodeOp : PairsOp {
   static void order_columns(float*, int) {}
 };
 
-// What a slot meets. A tile has 16 keys: neighbours, or where they are shorter than kApartBytes
-// every second or fourth, so that some tiles share them.
+// The keys of a tile are neighbours, or where they are shorter than kApartBytes every second or
+// fourth, so that some tiles share theirs.
+constexpr int apart_log2(int64_t lines) {
+  return lines > kApartBytes / 128 ? 0 : lines > kApartBytes / 256 ? 1 : 2;
+}
+
+// What a slot meets. Where all of it is seen it is in registers while tiles are loaded: loads from
+// the stack, too, would wait for stores that wait for memory.
 struct Page {
+  int64_t lines;  // of a row
   const std::byte* keys;
   const std::byte* values;
-  int64_t row_bytes;
-  int64_t lines;                // of a row
-  int64_t stride;               // between the lines of a tile
-  int64_t offsets[kMostTiles];  // of their first lines
-  int first, last;              // tiles that see keys
+  int first, last;  // tiles that see keys
   bool is_masked;
   int64_t seen_first, seen_last;  // keys
   // The slot, and what of the scratch is its own.
@@ -70,6 +73,15 @@ struct Page {
   float* sum_scratch;
   float* maxima;
   float* denominators;
+
+  int64_t row_bytes() const { return lines * 64; }
+  int64_t first_key(int tile) const {
+    const int apart = apart_log2(lines);
+    return (tile >> apart << (apart + 4)) + (tile & ((1 << apart) - 1));
+  }
+  // Of the first line of a tile, and from each to the next.
+  int64_t offset(int tile) const { return first_key(tile) * row_bytes(); }
+  int64_t stride() const { return row_bytes() << apart_log2(lines); }
 
   template <class S>
   std::byte* scores(int tile) const {
@@ -135,15 +147,19 @@ void begin_slots(const QueryBlock& queries) {
     }
     __builtin_memcpy(packed, queries.scratch.keys, static_cast<size_t>(kRows * query_bytes));
   }
-  // The weights of heads that are not there.
-  for (int64_t i = 0; i < kMostTiles * (Many::kScoreBytes + 2 * Many::kWeightBytes); i += 64)
-    store_bits(queries.scratch.scores + i, zero_bits());
-  configure_tiles<kRows>(queries.head_dim);
 }
 
-void begin_decode(const QueryBlock& queries) {
-  begin_queries<PairsOp>(queries);
-  rows_together(queries.rows) == 4 ? begin_slots<4>(queries) : begin_slots<16>(queries);
+void begin_decode(const QueryBlock& all) {
+  for (int head = 0; head < all.kv_heads; ++head) {
+    const QueryBlock queries = of_kv_head<PairsOp>(all, head);
+    begin_queries<PairsOp>(queries);
+    rows_together(queries.rows) == 4 ? begin_slots<4>(queries) : begin_slots<16>(queries);
+  }
+  // The weights of heads that are not there.
+  for (int64_t i = 0; i < kMostTiles * (Many::kScoreBytes + 2 * Many::kWeightBytes); i += 64)
+    store_bits(all.scratch.scores + i, zero_bits());
+  rows_together(all.rows) == 4 ? configure_tiles<4>(all.head_dim)
+                               : configure_tiles<16>(all.head_dim);
 }
 
 template <class S, int kLines>
@@ -157,30 +173,29 @@ inline void multiply_keys(const std::byte* queries, const std::byte* keys, int64
 }
 
 // Rows are some times kLinesTogether lines and kLast more.
-template <class S, int kLast>
-void score_keys(const Page& page) {
+template <class S, int kLast, bool kIsKept>
+__attribute__((always_inline)) inline void score_keys(const Page& page) {
   constexpr int64_t kRowBytes = S::kQueryBytes / kTileRows;
-  const bool is_kept = kLast <= kLinesKept && page.lines == kLast;
-  if (is_kept) _tile_loadd(1, page.queries, kRowBytes);
-  if (is_kept && kLast == kLinesKept) _tile_loadd(6, page.queries + S::kQueryBytes, kRowBytes);
+  if (kIsKept) _tile_loadd(1, page.queries, kRowBytes);
+  if (kIsKept && kLast == kLinesKept) _tile_loadd(6, page.queries + S::kQueryBytes, kRowBytes);
   for (int tile = page.first; tile < page.last; ++tile) {
-    const std::byte* keys = page.keys + page.offsets[tile];
+    const std::byte* keys = page.keys + page.offset(tile);
     _tile_zero(0);
-    if (is_kept) {
-      _tile_stream_loadd(2, keys, page.stride);
+    if (kIsKept) {
+      _tile_stream_loadd(2, keys, page.stride());
       _tile_dpbf16ps(0, 2, 1);
       if (kLast == kLinesKept) {
-        _tile_stream_loadd(2, keys + 64, page.stride);
+        _tile_stream_loadd(2, keys + 64, page.stride());
         _tile_dpbf16ps(0, 2, 6);
       }
     } else {
       const std::byte* queries = page.queries;
       for (int64_t line = kLast; line < page.lines; line += kLinesTogether) {
-        multiply_keys<S, kLinesTogether>(queries, keys, page.stride);
+        multiply_keys<S, kLinesTogether>(queries, keys, page.stride());
         queries += kLinesTogether * S::kQueryBytes;
         keys += kLinesTogether * 64;
       }
-      multiply_keys<S, kLast>(queries, keys, page.stride);
+      multiply_keys<S, kLast>(queries, keys, page.stride());
     }
     _tile_stored(0, page.scores<S>(tile), kRowBytes);
   }
@@ -252,7 +267,7 @@ inline void put_weights(std::byte* to, Vec weights) {
 // A head that meets its first key, or whose weights have grown too large: raises its maximum, by a
 // whole power of two if it had one, and shrinks what has been summed and weighed so far.
 template <class S>
-void raise(const Page& page, int head, int tile, Vec scores) {
+void raise(Page page, int head, int tile, Vec scores) {
   float* lanes = page.denominators + head * kDenominatorLanes;
   float& maximum = page.maxima[head];
   const float top = largest(scores) * page.scale_log2;
@@ -278,8 +293,8 @@ void raise(const Page& page, int head, int tile, Vec scores) {
 
 // weigh_rows where it does not do for some of them.
 template <class S, int kLines>
-__attribute__((noinline)) void weigh_raised(const Page& page, int head, int tile,
-                                            const float* turned, float* loaded) {
+__attribute__((noinline)) void weigh_raised(Page page, int head, int tile, const float* turned,
+                                            float* loaded) {
   store_sums<S, kLines>(loaded);
   const Vec scale = set1(page.scale_log2);
   for (int end = head + kRowsWeighed; head < end; ++head, turned += kWidth) {
@@ -319,10 +334,10 @@ inline void weigh_rows(const Page& page, int head, int tile, const Vec* scores, 
 }
 
 // Bits of the keys that are seen.
-__attribute__((noinline)) uint32_t seen_keys(const Page& page, int tile) {
+__attribute__((noinline)) uint32_t seen_keys(Page page, int tile) {
   uint32_t bits = 0;
   for (int i = 0; i < kTileRows; ++i) {
-    const int64_t key = (page.offsets[tile] + i * page.stride) / page.row_bytes;
+    const int64_t key = page.first_key(tile) + (i << apart_log2(page.lines));
     bits |= static_cast<uint32_t>(page.seen_first <= key && key < page.seen_last) << i;
   }
   return bits;
@@ -349,7 +364,7 @@ __attribute__((always_inline)) inline void weigh_tile(const Page& page, int tile
 // with it. The first time scores become weights on the way, tile by tile, so that values are on
 // their way while they do.
 template <int kRows, int kLines>
-void sum_lines(const Page& page, int64_t head, int64_t line) {
+__attribute__((always_inline)) inline void sum_lines(const Page& page, int64_t head, int64_t line) {
   using S = Slot<kRows>;
   float* sums = page.sums<S>(head, line);
   load_sums<S, kLines>(sums);
@@ -357,16 +372,25 @@ void sum_lines(const Page& page, int64_t head, int64_t line) {
     if (head == 0 && line == 0) weigh_tile<kRows, kLines>(page, tile, sums);
     memory_is_read();
     _tile_loadd(3, page.weights<S>(head, tile), 64);
-    multiply_values<kLines>(page.values + page.offsets[tile] + line * 64, page.stride);
+    multiply_values<kLines>(page.values + page.offset(tile) + line * 64, page.stride());
   }
   store_sums<S, kLines>(sums);
 }
 
-template <int kRows, int kLast>
-void attend(const Page& page) {
+// The values of a page that is not full, with zeros behind the last: what lies there may be NaN.
+const std::byte* whole_values(const std::byte* values, int64_t row_bytes, int end,
+                              std::byte* copy) {
+  __builtin_memcpy(copy, values, static_cast<size_t>(end * row_bytes));
+  __builtin_memset(copy + end * row_bytes, 0, static_cast<size_t>((kBlockKeys - end) * row_bytes));
+  return copy;
+}
+
+// `kIsPlain`: rows have kLast lines, and all keys are seen.
+template <int kRows, int kLast, bool kIsPlain>
+__attribute__((always_inline)) inline void attend_slot(const Page& page) {
   using S = Slot<kRows>;
   memory_is_read();
-  score_keys<S, kLast>(page);
+  score_keys<S, kLast, kIsPlain && kLast <= kLinesKept>(page);
   memory_is_read();
   for (int64_t head = 0; head < page.rows; head += S::kSummed) {
     int64_t line = 0;
@@ -377,73 +401,77 @@ void attend(const Page& page) {
   memory_is_read();
 }
 
-template <int kRows>
-void attend(const Page& page) {
-  switch (page.lines % kLinesTogether) {
-    case 1:
-      return attend<kRows, 1>(page);
-    case 2:
-      return attend<kRows, 2>(page);
-    case 3:
-      return attend<kRows, 3>(page);
-    default:
-      return attend<kRows, kLinesTogether>(page);
+// The slots of all KV heads, one after the other, as their keys and their scratch lie.
+template <int kRows, int kLast, bool kIsPlain>
+void attend(const QueryBlock& queries, const KeyBlock& keys, const Page& first) {
+  Page page = first;
+  if (kIsPlain) {
+    page.lines = kLast;
+    page.first = 0;
+    page.last = kMostTiles;
+    page.is_masked = false;
+  }
+  for (int head = 0; head < queries.kv_heads; ++head) {
+    page.values = page.keys + kBlockKeys * page.row_bytes();
+    if (!kIsPlain && keys.end < kBlockKeys)
+      page.values = whole_values(page.values, page.row_bytes(), keys.end, queries.scratch.values);
+    for (int64_t rest = queries.rows; rest > 0; rest -= kRows) {
+      page.rows = kRows == 4 || rest > kRows ? kRows : rest;
+      attend_slot<kRows, kLast, kIsPlain>(page);
+      page.queries += kRows * page.row_bytes();
+      page.sum_scratch += kRows * page.lines * kLineElements;
+      page.maxima += kRows;
+      page.denominators += kRows * kDenominatorLanes;
+      if (kRows == 4) break;
+    }
+    page.keys += 2 * kBlockKeys * page.row_bytes();
   }
 }
 
-// The values of a page that is not full, with zeros behind the last: what lies there may be NaN.
-const std::byte* whole_values(const Page& page, int end, std::byte* copy) {
-  const auto bytes = static_cast<size_t>(end * page.row_bytes);
-  __builtin_memcpy(copy, page.values, bytes);
-  __builtin_memset(copy + bytes, 0, static_cast<size_t>(kBlockKeys * page.row_bytes) - bytes);
-  return copy;
+template <int kRows, bool kIsPlain>
+void attend(const QueryBlock& queries, const KeyBlock& keys, const Page& first) {
+  switch (first.lines % kLinesTogether) {
+    case 1:
+      return attend<kRows, 1, kIsPlain>(queries, keys, first);
+    case 2:
+      return attend<kRows, 2, kIsPlain>(queries, keys, first);
+    case 3:
+      return attend<kRows, 3, kIsPlain>(queries, keys, first);
+    default:
+      return attend<kRows, kLinesTogether, kIsPlain>(queries, keys, first);
+  }
 }
 
 uint64_t decode_keys(const QueryBlock& queries, const KeyBlock& keys) {
   const Places seen = visible_places(keys, keys.tiles[0], queries.first_position);
   if (seen.last <= seen.first) return 0;
-  const int64_t row_bytes = row_source_bytes<PairsOp>(queries.head_dim);
-  const int apart_log2 = row_bytes > kApartBytes / 2 ? 0 : row_bytes > kApartBytes / 4 ? 1 : 2;
-  const int shared_log2 = apart_log2 + 4;  // keys of tiles that share them
-  const auto first = static_cast<int>(seen.first >> shared_log2);
-  const auto last = static_cast<int>((seen.last - 1) >> shared_log2) + 1;
+  const int64_t lines = row_source_bytes<PairsOp>(queries.head_dim) / 64;
+  const int apart = apart_log2(lines), shared = apart + 4;  // tiles share 2^shared keys
+  const auto first = static_cast<int>(seen.first >> shared);
+  const auto last = static_cast<int>((seen.last - 1) >> shared) + 1;
   const AttentionScratch& scratch = queries.scratch;
-  Page page{.keys = keys.pages[0],
-            .values = keys.pages[0] + kBlockKeys * row_bytes,
-            .row_bytes = row_bytes,
-            .lines = row_bytes / 64,
-            .stride = row_bytes << apart_log2,
-            .offsets = {},
-            .first = first << apart_log2,
-            .last = last << apart_log2,
-            .is_masked = first << shared_log2 < seen.first || seen.last < last << shared_log2,
-            .seen_first = seen.first,
-            .seen_last = seen.last,
-            .rows = queries.rows,
-            .scale_log2 = queries.scale_log2,
-            .queries = scratch.queries,
-            .score_scratch = scratch.scores,
-            .sum_scratch = scratch.sums,
-            .maxima = scratch.maxima,
-            .denominators = scratch.denominators};
-  for (int tile = 0; tile < kMostTiles; ++tile)
-    page.offsets[tile] =
-        ((tile >> apart_log2 << shared_log2) + (tile & ((1 << apart_log2) - 1))) * row_bytes;
-  if (keys.end < kBlockKeys) page.values = whole_values(page, keys.end, queries.scratch.values);
-  if (rows_together(queries.rows) == 4) {
-    attend<4>(page);
-  } else {
-    constexpr int kRows = 16;
-    for (int64_t rest = queries.rows; rest > 0; rest -= kRows) {
-      page.rows = rest < kRows ? rest : kRows;
-      attend<kRows>(page);
-      page.queries += kRows * row_bytes;
-      page.sum_scratch += kRows * queries.head_dim;
-      page.maxima += kRows;
-      page.denominators += kRows * kDenominatorLanes;
-    }
-  }
-  return static_cast<uint64_t>(queries.rows * (page.last - page.first) * kTileRows);
+  const Page page{.lines = lines,
+                  .keys = keys.pages[0],
+                  .values = nullptr,
+                  .first = first << apart,
+                  .last = last << apart,
+                  .is_masked = first << shared < seen.first || seen.last < last << shared,
+                  .seen_first = seen.first,
+                  .seen_last = seen.last,
+                  .rows = 0,
+                  .scale_log2 = queries.scale_log2,
+                  .queries = scratch.queries,
+                  .score_scratch = scratch.scores,
+                  .sum_scratch = scratch.sums,
+                  .maxima = scratch.maxima,
+                  .denominators = scratch.denominators};
+  const bool is_plain = lines <= kLinesTogether && seen.first == 0 && seen.last == kBlockKeys;
+  if (rows_together(queries.rows) == 4)
+    is_plain ? attend<4, true>(queries, keys, page) : attend<4, false>(queries, keys, page);
+  else
+    is_plain ? attend<16, true>(queries, keys, page) : attend<16, false>(queries, keys, page);
+  return static_cast<uint64_t>(queries.kv_heads * queries.rows * (page.last - page.first) *
+                               kTileRows);
 }
 
 // Puts the sums of even and odd columns together.
@@ -466,10 +494,13 @@ void order_sums(const QueryBlock& queries) {
   }
 }
 
-void finish_decode(const QueryBlock& queries, const AttentionOutput* output) {
+void finish_decode(const QueryBlock& all, const AttentionOutput* output) {
   _tile_release();
-  rows_together(queries.rows) == 4 ? order_sums<Few>(queries) : order_sums<Many>(queries);
-  finish_queries<DecodeOp>(queries, output);
+  for (int head = 0; head < all.kv_heads; ++head) {
+    const QueryBlock queries = of_kv_head<PairsOp>(all, head);
+    rows_together(queries.rows) == 4 ? order_sums<Few>(queries) : order_sums<Many>(queries);
+    finish_queries<DecodeOp>(queries, output);
+  }
 }
 
 }  // namespace
