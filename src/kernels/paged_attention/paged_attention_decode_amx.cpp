@@ -385,12 +385,12 @@ const std::byte* whole_values(const std::byte* values, int64_t row_bytes, int en
   return copy;
 }
 
-// `kIsPlain`: rows have kLast lines, and all keys are seen.
-template <int kRows, int kLast, bool kIsPlain>
+// kLines: of a row, where all keys are seen; or 0.
+template <int kRows, int kLast, int kLines>
 __attribute__((always_inline)) inline void attend_slot(const Page& page) {
   using S = Slot<kRows>;
   memory_is_read();
-  score_keys<S, kLast, kIsPlain && kLast <= kLinesKept>(page);
+  score_keys<S, kLast, 0 < kLines && kLines <= kLinesKept>(page);
   memory_is_read();
   for (int64_t head = 0; head < page.rows; head += S::kSummed) {
     int64_t line = 0;
@@ -402,22 +402,22 @@ __attribute__((always_inline)) inline void attend_slot(const Page& page) {
 }
 
 // The slots of all KV heads, one after the other, as their keys and their scratch lie.
-template <int kRows, int kLast, bool kIsPlain>
+template <int kRows, int kLast, int kLines>
 void attend(const QueryBlock& queries, const KeyBlock& keys, const Page& first) {
   Page page = first;
-  if (kIsPlain) {
-    page.lines = kLast;
+  if (kLines > 0) {
+    page.lines = kLines;
     page.first = 0;
     page.last = kMostTiles;
     page.is_masked = false;
   }
   for (int head = 0; head < queries.kv_heads; ++head) {
     page.values = page.keys + kBlockKeys * page.row_bytes();
-    if (!kIsPlain && keys.end < kBlockKeys)
+    if (kLines == 0 && keys.end < kBlockKeys)
       page.values = whole_values(page.values, page.row_bytes(), keys.end, queries.scratch.values);
     for (int64_t rest = queries.rows; rest > 0; rest -= kRows) {
       page.rows = kRows == 4 || rest > kRows ? kRows : rest;
-      attend_slot<kRows, kLast, kIsPlain>(page);
+      attend_slot<kRows, kLast, kLines>(page);
       page.queries += kRows * page.row_bytes();
       page.sum_scratch += kRows * page.lines * kLineElements;
       page.maxima += kRows;
@@ -428,17 +428,32 @@ void attend(const QueryBlock& queries, const KeyBlock& keys, const Page& first) 
   }
 }
 
-template <int kRows, bool kIsPlain>
+template <int kRows>
 void attend(const QueryBlock& queries, const KeyBlock& keys, const Page& first) {
+  const bool is_seen = first.first == 0 && first.last == kMostTiles && !first.is_masked;
+  switch (is_seen ? first.lines : 0) {
+    case 1:
+      return attend<kRows, 1, 1>(queries, keys, first);
+    case 2:
+      return attend<kRows, 2, 2>(queries, keys, first);
+    case 3:
+      return attend<kRows, 3, 3>(queries, keys, first);
+    case 4:
+      return attend<kRows, 4, 4>(queries, keys, first);
+    case 8:
+      return attend<kRows, 4, 8>(queries, keys, first);
+    default:
+      break;
+  }
   switch (first.lines % kLinesTogether) {
     case 1:
-      return attend<kRows, 1, kIsPlain>(queries, keys, first);
+      return attend<kRows, 1, 0>(queries, keys, first);
     case 2:
-      return attend<kRows, 2, kIsPlain>(queries, keys, first);
+      return attend<kRows, 2, 0>(queries, keys, first);
     case 3:
-      return attend<kRows, 3, kIsPlain>(queries, keys, first);
+      return attend<kRows, 3, 0>(queries, keys, first);
     default:
-      return attend<kRows, kLinesTogether, kIsPlain>(queries, keys, first);
+      return attend<kRows, 4, 0>(queries, keys, first);
   }
 }
 
@@ -465,11 +480,8 @@ uint64_t decode_keys(const QueryBlock& queries, const KeyBlock& keys) {
                   .sum_scratch = scratch.sums,
                   .maxima = scratch.maxima,
                   .denominators = scratch.denominators};
-  const bool is_plain = lines <= kLinesTogether && seen.first == 0 && seen.last == kBlockKeys;
-  if (rows_together(queries.rows) == 4)
-    is_plain ? attend<4, true>(queries, keys, page) : attend<4, false>(queries, keys, page);
-  else
-    is_plain ? attend<16, true>(queries, keys, page) : attend<16, false>(queries, keys, page);
+  rows_together(queries.rows) == 4 ? attend<4>(queries, keys, page)
+                                   : attend<16>(queries, keys, page);
   return static_cast<uint64_t>(queries.kv_heads * queries.rows * (page.last - page.first) *
                                kTileRows);
 }
