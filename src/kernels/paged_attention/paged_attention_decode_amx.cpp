@@ -32,8 +32,9 @@ constexpr int kLinesKept = 2;      // of queries, in tiles 1 and 6, if they have
 constexpr int64_t kApartBytes = 256;
 
 // Query heads that are worked on together: their scores, and some of them at a time their values.
-template <int kRows>
+template <int kHeads>
 struct Slot {
+  static constexpr int kRows = kHeads;
   static constexpr int kSummed = kRows < 8 ? kRows : 8;
   static constexpr int64_t kScoreBytes = kTileRows * kRows * 4;         // [16 keys][heads]
   static constexpr int64_t kQueryBytes = kTileRows * kRows * 4;         // [16 pairs][heads]
@@ -64,6 +65,7 @@ struct Page {
   const std::byte* values;
   int first, last;  // tiles that see keys
   bool is_masked;
+  bool is_met_again;              // by other heads than those that meet it first
   int64_t seen_first, seen_last;  // keys
   // The slot, and what of the scratch is its own.
   int64_t rows;
@@ -162,12 +164,20 @@ void begin_decode(const QueryBlock& all) {
                                : configure_tiles<16>(all.head_dim);
 }
 
+// Keys or values. What is asked for past the L2 cache does not stay for the next to meet it.
+inline void load_lines(const std::byte* p, int64_t stride, bool is_met_again) {
+  if (is_met_again)
+    _tile_loadd(2, p, stride);
+  else
+    _tile_stream_loadd(2, p, stride);
+}
+
 template <class S, int kLines>
-inline void multiply_keys(const std::byte* queries, const std::byte* keys, int64_t stride) {
+inline void multiply_keys(const std::byte* queries, const std::byte* keys, const Page& page) {
 #pragma GCC unroll 4
   for (int line = 0; line < kLines; ++line) {
     _tile_loadd(1, queries + line * S::kQueryBytes, S::kQueryBytes / kTileRows);
-    _tile_stream_loadd(2, keys + line * 64, stride);
+    load_lines(keys + line * 64, page.stride(), page.is_met_again);
     _tile_dpbf16ps(0, 2, 1);
   }
 }
@@ -182,20 +192,20 @@ __attribute__((always_inline)) inline void score_keys(const Page& page) {
     const std::byte* keys = page.keys + page.offset(tile);
     _tile_zero(0);
     if (kIsKept) {
-      _tile_stream_loadd(2, keys, page.stride());
+      load_lines(keys, page.stride(), page.is_met_again);
       _tile_dpbf16ps(0, 2, 1);
       if (kLast == kLinesKept) {
-        _tile_stream_loadd(2, keys + 64, page.stride());
+        load_lines(keys + 64, page.stride(), page.is_met_again);
         _tile_dpbf16ps(0, 2, 6);
       }
     } else {
       const std::byte* queries = page.queries;
       for (int64_t line = kLast; line < page.lines; line += kLinesTogether) {
-        multiply_keys<S, kLinesTogether>(queries, keys, page.stride());
+        multiply_keys<S, kLinesTogether>(queries, keys, page);
         queries += kLinesTogether * S::kQueryBytes;
         keys += kLinesTogether * 64;
       }
-      multiply_keys<S, kLast>(queries, keys, page.stride());
+      multiply_keys<S, kLast>(queries, keys, page);
     }
     _tile_stored(0, page.scores<S>(tile), kRowBytes);
   }
@@ -218,19 +228,22 @@ inline void store_sums(float* sums) {
 }
 
 template <int kLines>
-inline void multiply_values(const std::byte* values, int64_t stride) {
-  _tile_stream_loadd(2, values, stride);
+inline void multiply_values(const std::byte* values, const Page& page) {
+  const auto load = [&](int line) __attribute__((always_inline)) {
+    load_lines(values + line * 64, page.stride(), page.is_met_again);
+  };
+  load(0);
   _tile_dpbf16ps(4, 3, 2);
   if constexpr (kLines > 1) {
-    _tile_stream_loadd(2, values + 64, stride);
+    load(1);
     _tile_dpbf16ps(5, 3, 2);
   }
   if constexpr (kLines > 2) {
-    _tile_stream_loadd(2, values + 128, stride);
+    load(2);
     _tile_dpbf16ps(6, 3, 2);
   }
   if constexpr (kLines > 3) {
-    _tile_stream_loadd(2, values + 192, stride);
+    load(3);
     _tile_dpbf16ps(7, 3, 2);
   }
 }
@@ -372,7 +385,7 @@ __attribute__((always_inline)) inline void sum_lines(const Page& page, int64_t h
     if (head == 0 && line == 0) weigh_tile<kRows, kLines>(page, tile, sums);
     memory_is_read();
     _tile_loadd(3, page.weights<S>(head, tile), 64);
-    multiply_values<kLines>(page.values + page.offset(tile) + line * 64, page.stride());
+    multiply_values<kLines>(page.values + page.offset(tile) + line * 64, page);
   }
   store_sums<S, kLines>(sums);
 }
@@ -405,6 +418,7 @@ __attribute__((always_inline)) inline void attend_slot(const Page& page) {
 template <int kRows, int kLast, int kLines>
 void attend(const QueryBlock& queries, const KeyBlock& keys, const Page& first) {
   Page page = first;
+  if (kRows == 4) page.is_met_again = false;
   if (kLines > 0) {
     page.lines = kLines;
     page.first = 0;
@@ -465,21 +479,23 @@ uint64_t decode_keys(const QueryBlock& queries, const KeyBlock& keys) {
   const auto first = static_cast<int>(seen.first >> shared);
   const auto last = static_cast<int>((seen.last - 1) >> shared) + 1;
   const AttentionScratch& scratch = queries.scratch;
-  const Page page{.lines = lines,
-                  .keys = keys.pages[0],
-                  .values = nullptr,
-                  .first = first << apart,
-                  .last = last << apart,
-                  .is_masked = first << shared < seen.first || seen.last < last << shared,
-                  .seen_first = seen.first,
-                  .seen_last = seen.last,
-                  .rows = 0,
-                  .scale_log2 = queries.scale_log2,
-                  .queries = scratch.queries,
-                  .score_scratch = scratch.scores,
-                  .sum_scratch = scratch.sums,
-                  .maxima = scratch.maxima,
-                  .denominators = scratch.denominators};
+  const Page page{
+      .lines = lines,
+      .keys = keys.pages[0],
+      .values = nullptr,
+      .first = first << apart,
+      .last = last << apart,
+      .is_masked = first << shared < seen.first ||
+                   seen.last<last << shared, .is_met_again = queries.rows> Many::kSummed,
+      .seen_first = seen.first,
+      .seen_last = seen.last,
+      .rows = 0,
+      .scale_log2 = queries.scale_log2,
+      .queries = scratch.queries,
+      .score_scratch = scratch.scores,
+      .sum_scratch = scratch.sums,
+      .maxima = scratch.maxima,
+      .denominators = scratch.denominators};
   rows_together(queries.rows) == 4 ? attend<4>(queries, keys, page)
                                    : attend<16>(queries, keys, page);
   return static_cast<uint64_t>(queries.kv_heads * queries.rows * (page.last - page.first) *
