@@ -361,8 +361,7 @@ class Attention {
         all_keys += (span.query_offset + 1 - lowest_key(span.query_offset)) * desc_.kv_heads;
     const int64_t share = std::max(
         kLeastDecodeKeys, ceil_div(all_keys, kDecodeTasksPerThread * context_.pool.size()));
-    // KV heads go together, because a page has its keys in their order and memory is read faster
-    // so.
+    // KV heads go together, as a page has their keys in a row, which is read faster.
     const int64_t most_heads = std::min<int64_t>(desc_.kv_heads, ceil_div(share, kLeastDecodeKeys));
     const int64_t heads = ceil_div(desc_.kv_heads, ceil_div(desc_.kv_heads, most_heads));
     int64_t slots = 0;

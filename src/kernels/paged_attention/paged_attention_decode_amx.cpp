@@ -478,24 +478,24 @@ uint64_t decode_keys(const QueryBlock& queries, const KeyBlock& keys) {
   const int apart = apart_log2(lines), shared = apart + 4;  // tiles share 2^shared keys
   const auto first = static_cast<int>(seen.first >> shared);
   const auto last = static_cast<int>((seen.last - 1) >> shared) + 1;
+  const bool is_whole = seen.first == first << shared && seen.last == last << shared;
   const AttentionScratch& scratch = queries.scratch;
-  const Page page{
-      .lines = lines,
-      .keys = keys.pages[0],
-      .values = nullptr,
-      .first = first << apart,
-      .last = last << apart,
-      .is_masked = first << shared < seen.first ||
-                   seen.last<last << shared, .is_met_again = queries.rows> Many::kSummed,
-      .seen_first = seen.first,
-      .seen_last = seen.last,
-      .rows = 0,
-      .scale_log2 = queries.scale_log2,
-      .queries = scratch.queries,
-      .score_scratch = scratch.scores,
-      .sum_scratch = scratch.sums,
-      .maxima = scratch.maxima,
-      .denominators = scratch.denominators};
+  const Page page{.lines = lines,
+                  .keys = keys.pages[0],
+                  .values = nullptr,
+                  .first = first << apart,
+                  .last = last << apart,
+                  .is_masked = !is_whole,
+                  .is_met_again = queries.rows > Many::kSummed,
+                  .seen_first = seen.first,
+                  .seen_last = seen.last,
+                  .rows = 0,
+                  .scale_log2 = queries.scale_log2,
+                  .queries = scratch.queries,
+                  .score_scratch = scratch.scores,
+                  .sum_scratch = scratch.sums,
+                  .maxima = scratch.maxima,
+                  .denominators = scratch.denominators};
   rows_together(queries.rows) == 4 ? attend<4>(queries, keys, page)
                                    : attend<16>(queries, keys, page);
   return static_cast<uint64_t>(queries.kv_heads * queries.rows * (page.last - page.first) *
