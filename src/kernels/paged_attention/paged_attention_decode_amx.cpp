@@ -157,11 +157,11 @@ void begin_decode(const QueryBlock& all) {
     begin_queries<PairsOp>(queries);
     rows_together(queries.rows) == 4 ? begin_slots<4>(queries) : begin_slots<16>(queries);
   }
-  // The weights of heads that are not there.
-  for (int64_t i = 0; i < kMostTiles * (Many::kScoreBytes + 2 * Many::kWeightBytes); i += 64)
-    store_bits(all.scratch.scores + i, zero_bits());
-  rows_together(all.rows) == 4 ? configure_tiles<4>(all.head_dim)
-                               : configure_tiles<16>(all.head_dim);
+  if (rows_together(all.rows) == 4) return configure_tiles<4>(all.head_dim);
+  // The weights of heads that are not there: of few, all four are weighed.
+  for (int64_t i = 0; i < 2 * kMostTiles * Many::kWeightBytes; i += 64)
+    store_bits(all.scratch.scores + kMostTiles * Many::kScoreBytes + i, zero_bits());
+  configure_tiles<16>(all.head_dim);
 }
 
 // Keys or values. What is asked for past the L2 cache does not stay for the next to meet it.
