@@ -77,17 +77,20 @@ int64_t ceil_div(int64_t x, int64_t y) { return (x + y - 1) / y; }
 int64_t round_up(int64_t x, int64_t y) { return ceil_div(x, y) * y; }
 
 // The work is cut into tasks: some query blocks, which meet all their keys, or the one query of a
-// decode span, which meets a range of its keys and leaves a partial result in a slot.
+// decode span, which meets a range of its keys, those of some KV heads, and leaves a partial result
+// for each of them in a slot.
 struct Task {
   int64_t span = 0;
   int32_t kv_head = 0;
   int32_t first_head = 0;  // of the query heads of the KV head
   int64_t heads = 0;
   QueryCut cut;
-  int64_t cost = 0;       // of query blocks: pairs of a query and a key, about
-  int64_t first_key = 0;  // of a decode span
+  int64_t cost = 0;      // of query blocks: pairs of a query and a key, about
+  int32_t kv_heads = 0;  // of a decode span; 0: of query blocks
+  int64_t first_key = 0;
   int64_t last_key = 0;
-  int64_t slot = -1;  // < 0: no partial result
+  int64_t slot = 0;
+  int64_t slot_stride = 0;  // from a KV head to the next
 };
 
 // The partial results of a decode span: [kv_head][part] from `first_slot` on.
@@ -100,12 +103,19 @@ struct DecodeSpan {
 constexpr int64_t kLeastBlockRows = 64;
 constexpr int64_t kPrefillTasksPerThread = 6;
 constexpr int64_t kDecodeTasksPerThread = 8;
-constexpr int64_t kLeastDecodeKeys = 256;
+constexpr int64_t kLeastDecodeKeys = 256;  // of a task: fewer KV heads are better than fewer keys
 
 // Stacked rows of a query block at most: as many as leave queries and sums in the L2 cache, so that
 // packing a block of keys is a small part of the work.
 int64_t most_block_rows(const AttentionDesc& desc) {
   return std::clamp<int64_t>((int64_t{1} << 18) / desc.head_dim / 64 * 64, kLeastBlockRows, 1024);
+}
+
+// Rows of scratch from the decode block of a KV head to that of the next. What a block clears as
+// padding may be rows of the next one, which begins later; few rows stay together in the caches.
+int64_t decode_rows(const AttentionDesc& desc) {
+  const int64_t group = desc.q_heads / desc.kv_heads;
+  return group <= 4 ? 4 : round_up(group, kRowPadding);
 }
 
 // The workspace: tasks, decode spans, partial results, then the scratch of each worker.
@@ -144,12 +154,14 @@ Workspace lay_out(const AttentionDesc& desc, int64_t rows, int64_t spans, int th
   const int64_t group = desc.q_heads / desc.kv_heads;
   const int64_t columns = round_up(desc.head_dim, kPanelColumns);
   const int64_t row_bytes = round_up(desc.head_dim, 2 * kPanelColumns) * 4;
-  const int64_t block_rows = round_up(std::max(most_block_rows(desc), group), kRowPadding);
+  // A query block, or the decode blocks of all KV heads.
+  const int64_t block_rows = std::max(round_up(most_block_rows(desc), kRowPadding),
+                                      desc.kv_heads * decode_rows(desc) + kRowPadding);
   // With a plan heads may have query blocks of their own, each with a rest in a span and a row
   // tile.
   const int64_t blocks = group * (spans + ceil_div(rows, 64)) +
                          ceil_div(rows, std::max<int64_t>(1, kLeastBlockRows / group));
-  const int64_t slots = desc.kv_heads * spans + kDecodeTasksPerThread * threads;
+  const int64_t slots = desc.kv_heads * (spans + kDecodeTasksPerThread * threads);
   Workspace w;
   const auto take = [&](auto*& pointer, int64_t bytes) {
     if (base)
@@ -197,8 +209,10 @@ class Attention {
   void run() {
     plan_prefill();
     plan_decode();
-    context_.pool.parallel(
-        tasks_, [&](int64_t task, int worker) { run_task(workspace_.tasks[task], worker); });
+    context_.pool.parallel(tasks_, [&](int64_t i, int worker) {
+      const Task& task = workspace_.tasks[i];
+      task.kv_heads > 0 ? run_decode(task, worker) : run_prefill(task, worker);
+    });
     if (decode_spans_ == 0 || context_.cancelled()) return;
     context_.pool.parallel(decode_spans_ * desc_.kv_heads, [&](int64_t task, int) {
       merge(workspace_.decode_spans[task / desc_.kv_heads], task % desc_.kv_heads);
@@ -347,41 +361,44 @@ class Attention {
         all_keys += (span.query_offset + 1 - lowest_key(span.query_offset)) * desc_.kv_heads;
     const int64_t share = std::max(
         kLeastDecodeKeys, ceil_div(all_keys, kDecodeTasksPerThread * context_.pool.size()));
+    // KV heads go together, as a page has their keys in a row, which is read faster.
+    const int64_t most_heads = std::min<int64_t>(desc_.kv_heads, ceil_div(share, kLeastDecodeKeys));
+    const int64_t heads = ceil_div(desc_.kv_heads, ceil_div(desc_.kv_heads, most_heads));
     int64_t slots = 0;
     for (size_t i = 0; i < args_.spans.size(); ++i) {
       const AttentionSpan& span = args_.spans[i];
       if (!is_decode(span)) continue;
       const int64_t first = lowest_key(span.query_offset), last = span.query_offset + 1;
-      const int64_t most_parts = std::max<int64_t>(1, ceil_div(last - first, share));
+      const int64_t most_parts = std::max<int64_t>(1, ceil_div((last - first) * heads, share));
       const int64_t keys =
           std::max(kPageTokens, round_up(ceil_div(last - first, most_parts), kPageTokens));
       const int64_t parts = std::max<int64_t>(1, ceil_div(last - first, keys));
       workspace_.decode_spans[decode_spans_++] = {
           .span = static_cast<int64_t>(i), .first_slot = slots, .parts = parts};
-      for (int32_t kv_head = 0; kv_head < desc_.kv_heads; ++kv_head)
-        for (int64_t part = 0; part < parts; ++part)
-          workspace_.tasks[tasks_++] = {.span = static_cast<int64_t>(i),
-                                        .kv_head = kv_head,
-                                        .heads = group_,
-                                        .cut = whole(0, 1),
-                                        .first_key = first + part * keys,
-                                        .last_key = std::min(last, first + (part + 1) * keys),
-                                        .slot = slots++};
+      for (int64_t part = 0; part < parts; ++part)
+        for (int64_t kv_head = 0; kv_head < desc_.kv_heads; kv_head += heads)
+          workspace_.tasks[tasks_++] = {
+              .span = static_cast<int64_t>(i),
+              .kv_head = static_cast<int32_t>(kv_head),
+              .heads = group_,
+              .cut = whole(0, 1),
+              .kv_heads = static_cast<int32_t>(std::min(heads, desc_.kv_heads - kv_head)),
+              .first_key = first + part * keys,
+              .last_key = std::min(last, first + (part + 1) * keys),
+              .slot = slots + kv_head * parts + part,
+              .slot_stride = parts};
+      slots += desc_.kv_heads * parts;
     }
   }
 
   int64_t columns() const { return round_up(desc_.head_dim, kPanelColumns); }
 
-  void run_task(const Task& task, int worker) {
+  void run_prefill(const Task& task, int worker) {
     const AttentionSpan& span = args_.spans[task.span];
-    const AttentionKernel& kernel = task.slot < 0 ? *kernels_.prefill : *kernels_.decode;
+    const AttentionKernel& kernel = *kernels_.prefill;
     // Without a plan: one segment.
-    PlanSegment all{.count = kNoBound};
+    const PlanSegment all{.count = kNoBound};
     const AttentionPlan dense{.heads = {}, .segments = {&all, 1}, .columns = {}, .block_bits = {}};
-    if (task.slot >= 0) {
-      all.first = static_cast<int32_t>(task.first_key);
-      all.count = static_cast<int32_t>(task.last_key - task.first_key);
-    }
     const int64_t head = task.kv_head * group_ + task.first_head;
     const KeySource source{
         .plan = span.plan ? span.plan : &dense,
@@ -392,7 +409,6 @@ class Attention {
         .query_offset = span.query_offset,
         .window = args_.window,
         .block_keys = kernel.block_keys,
-        .alignment = task.slot < 0 ? kernel.block_keys : static_cast<int>(kPageTokens),
         .gathered = workspace_.gathered + worker * workspace_.scratch_bytes,
         .q = {.first = q_at(span.first_row, head),
               .bytes = task.heads * desc_.head_dim * element_bytes_,
@@ -410,8 +426,40 @@ class Attention {
         if (context_.cancelled()) return;
         scored += kernel.add(queries, keys);
       }
-      finish(task, block, kernel, queries);
+      finish(task, block, queries);
     }
+    count(task, scored);
+  }
+
+  void run_decode(const Task& task, int worker) {
+    const AttentionKernel& kernel = *kernels_.decode;
+    QueryBlock queries = query_block(task, 0, worker);
+    queries.kv_heads = task.kv_heads;
+    queries.rows_apart = decode_rows(desc_);
+    kernel.begin(queries);
+    uint64_t scored = 0;
+    KeyBlock keys = decode_keys(task, task.first_key);
+    while (keys.end > 0 && !context_.cancelled()) {
+      const KeyBlock next = decode_keys(task, keys.first + kernel.block_keys);
+      Soon soon[kMostBlockKeys / kPageTokens];
+      keys.soon = soon;
+      for (int page = 0; page * kPageTokens < next.end; ++page)
+        soon[keys.soon_count++] = {
+            .first = next.pages[page],
+            .bytes = std::min<int64_t>(kPageTokens, next.end - page * kPageTokens) *
+                     desc_.head_dim * element_bytes_,
+            .stride = kv_head_bytes() / 2,
+            .count = 2};
+      scored += kernel.add(queries, keys);
+      keys = next;
+    }
+    kernel.finish(queries, nullptr);
+    for (int64_t i = 0; i < task.kv_heads; ++i)
+      keep_partial(task.slot + i * task.slot_stride, queries.scratch, i * queries.rows_apart);
+    count(task, scored);
+  }
+
+  void count(const Task& task, uint64_t scored) const {
     if (args_.scored_pairs)
       std::atomic_ref<uint64_t>(args_.scored_pairs[task.span])
           .fetch_add(scored, std::memory_order_relaxed);
@@ -441,12 +489,25 @@ class Attention {
             .scratch = workspace_.scratch_of(worker)};
   }
 
-  void finish(const Task& task, int64_t block, const AttentionKernel& kernel,
-              const QueryBlock& queries) const {
-    if (task.slot >= 0) {
-      kernel.finish(queries, nullptr);
-      return keep_partial(task.slot, queries.scratch);
-    }
+  int64_t kv_head_bytes() const {
+    return 2 * kPageTokens * int64_t{desc_.head_dim} * element_bytes_;
+  }
+
+  // Keys of the first KV head of a decode task from `first` on; none behind its last.
+  KeyBlock decode_keys(const Task& task, int64_t first) const {
+    const int64_t end = std::min<int64_t>(task.last_key - first, kernels_.decode->block_keys);
+    KeyBlock keys{.first = first,
+                  .end = static_cast<int>(std::max<int64_t>(0, end)),
+                  .offset_end = args_.window > 0 ? args_.window : kNoBound};
+    keys.tiles[0] = {0, keys.end};
+    for (int64_t page = 0; page * kPageTokens < keys.end; ++page)
+      keys.pages[page] =
+          args_.pages.page(args_.spans[task.span].page_table[first / kPageTokens + page]) +
+          task.kv_head * kv_head_bytes();
+    return keys;
+  }
+
+  void finish(const Task& task, int64_t block, const QueryBlock& queries) const {
     const int64_t row = args_.spans[task.span].first_row + task.cut.first_of(block);
     const int64_t head = task.kv_head * group_ + task.first_head;
     const AttentionOutput output{
@@ -454,18 +515,19 @@ class Attention {
         .out_row_bytes = int64_t{desc_.q_heads} * desc_.head_dim * element_bytes_,
         .lse = args_.lse ? args_.lse + row * desc_.q_heads + head : nullptr,
         .lse_row_stride = desc_.q_heads};
-    kernel.finish(queries, &output);
+    kernels_.prefill->finish(queries, &output);
   }
 
   float* sums(int64_t slot) const { return workspace_.sums + slot * group_ * columns(); }
   float* maxima(int64_t slot) const { return workspace_.maxima + slot * group_; }
   float* denominators(int64_t slot) const { return workspace_.denominators + slot * group_; }
 
-  void keep_partial(int64_t slot, const AttentionScratch& scratch) const {
-    std::copy_n(scratch.sums, group_ * columns(), sums(slot));
-    std::copy_n(scratch.maxima, group_, maxima(slot));
+  // `row`: of the scratch.
+  void keep_partial(int64_t slot, const AttentionScratch& scratch, int64_t row) const {
+    std::copy_n(scratch.sums + row * columns(), group_ * columns(), sums(slot));
+    std::copy_n(scratch.maxima + row, group_, maxima(slot));
     for (int64_t i = 0; i < group_; ++i)
-      denominators(slot)[i] = scratch.denominators[i * kDenominatorLanes];
+      denominators(slot)[i] = scratch.denominators[(row + i) * kDenominatorLanes];
   }
 
   // Joins the parts of one query and KV head, in ascending order of keys.

@@ -26,9 +26,9 @@ const AttentionKernel kPrefillF32Avx512 = {begin_queries<FloatOp>, add_keys<Floa
                                            finish_queries<FloatOp>, kBlockKeys};
 const AttentionKernel kPrefillBf16Avx512 = {begin_queries<WidenOp>, add_keys<WidenOp>,
                                             finish_queries<WidenOp>, kBlockKeys};
-const AttentionKernel kDecodeF32Avx512 = {begin_queries<FloatOp>, decode_keys<FloatOp>,
-                                          finish_queries<FloatOp>, kBlockKeys};
-const AttentionKernel kDecodeBf16Avx512 = {begin_queries<WidenOp>, decode_keys<WidenOp>,
-                                           finish_queries<WidenOp>, kBlockKeys};
+const AttentionKernel kDecodeF32Avx512 = {begin_decode<FloatOp>, decode_keys<FloatOp>,
+                                          finish_decode<FloatOp>, kBlockKeys};
+const AttentionKernel kDecodeBf16Avx512 = {begin_decode<WidenOp>, decode_keys<WidenOp>,
+                                           finish_decode<WidenOp>, kBlockKeys};
 
 }  // namespace kvasir::kernels

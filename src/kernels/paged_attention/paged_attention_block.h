@@ -55,6 +55,10 @@ struct QueryBlock {
   int head_dim = 0;
   int64_t first_position = 0;
   float scale_log2 = 0;  // scale * log2(e), positive
+  // Of decode: so many KV heads, each with `rows` query heads, adjacent in q. Their rows of scratch
+  // are `rows_apart` apart: 4 for up to 4, else a multiple of kRowPadding.
+  int kv_heads = 1;
+  int64_t rows_apart = 0;
   AttentionScratch scratch;
 };
 
@@ -90,7 +94,7 @@ struct KeyBlock {
   TilePlaces tiles[kMostBlockTiles];
   // Bits of places that a row tile does not see, or null: nothing is hidden.
   const uint64_t (*hidden)[kMostBlockKeys / 64] = nullptr;
-  // K of this KV head for places 0, 64, ...; V lies behind K.
+  // K of the KV head, or the first, for places 0, 64, ...; V lies behind K, then the next one's K.
   const std::byte* pages[kMostBlockKeys / 64] = {};
   // What is to be brought near while this block is worked on.
   const Soon* soon = nullptr;
@@ -116,8 +120,8 @@ struct AttentionKernel {
   int block_keys;  // keys of a block: a multiple of 64, kMostBlockKeys at most
 };
 
-// Decode kernels take query blocks of one query, meet keys and values where they lie, and write no
-// results.
+// Decode kernels take query blocks of one query and some KV heads, meet keys and values where they
+// lie, and write no results. From begin to finish the matrix tiles are theirs.
 extern const AttentionKernel kPrefillF32Avx2, kDecodeF32Avx2;
 extern const AttentionKernel kPrefillBf16Avx2, kDecodeBf16Avx2;
 extern const AttentionKernel kPrefillF32Avx512, kDecodeF32Avx512;

@@ -54,7 +54,7 @@ KeyWalk KeyFeed::walk_of(int64_t query_block) const {
        .tile_position = source_.query_offset + cut_.first_query + tile * cut_.tile_queries,
        .tile_rows = cut_.tile_queries,
        .tiles = static_cast<int>((queries + cut_.tile_queries - 1) / cut_.tile_queries)},
-      source_.window, source_.block_keys, source_.alignment);
+      source_.window, source_.block_keys);
 }
 
 // Finds the next block, with its pages where keys are not gathered.

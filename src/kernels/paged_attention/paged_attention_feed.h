@@ -1,6 +1,6 @@
 #pragma once
-// The key blocks of a task, one known ahead of the other so that its keys are on their way while
-// the one before it is worked on. For paged_attention.cpp alone.
+// The key blocks of a prefill task, one known ahead of the other so that its keys are on their way
+// while the one before it is worked on. For paged_attention.cpp alone.
 
 #include <cstdint>
 #include <optional>
@@ -37,7 +37,6 @@ struct KeySource {
   int64_t query_offset = 0;  // position of the span's first query
   int64_t window = 0;
   int block_keys = 0;
-  int alignment = 0;              // as KeyWalk has it
   std::byte* gathered = nullptr;  // kMostBlockKeys keys and values, as pages of one head
   // Rows of the span's queries: what of them the task reads and writes.
   Soon q, out;

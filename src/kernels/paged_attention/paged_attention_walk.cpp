@@ -10,12 +10,11 @@ constexpr int64_t kPageKeys = 64;
 }  // namespace
 
 KeyWalk::KeyWalk(const AttentionPlan& plan, const HeadProgram& program, const QueryRange& queries,
-                 int64_t window, int block_keys, int alignment)
+                 int64_t window, int block_keys)
     : plan_(plan),
       queries_(queries),
       window_(window),
       block_keys_(block_keys),
-      alignment_(alignment),
       program_first_(program.first),
       segment_(program.first),
       end_(program.first + program.count) {
@@ -91,8 +90,7 @@ bool KeyWalk::next_of_segment(KeyBlock& block) {
 
 void KeyWalk::next_run(KeyBlock& block) {
   const PlanSegment& segment = plan_.segments[static_cast<size_t>(segment_)];
-  const bool is_absolute = segment.kind == SegmentKind::kAbsolute;
-  const int64_t alignment = is_absolute ? alignment_ : kPageKeys;
+  const int64_t alignment = segment.kind == SegmentKind::kAbsolute ? block_keys_ : kPageKeys;
   block.first = first_ / alignment * alignment;
   block.begin = static_cast<int>(first_ - block.first);
   block.end = static_cast<int>(std::min<int64_t>(block_keys_, last_ - block.first));

@@ -27,11 +27,10 @@ struct QueryRange {
 // and others meet in their runs are hidden from these.
 class KeyWalk {
  public:
-  // Blocks of a kAbsolute segment start at multiples of `alignment` (a multiple of 64): with that
-  // of all its blocks, a row's sums do not depend on the rows beside it. `window`: 0 = unlimited.
-  // The plan outlives the walk.
+  // Blocks of a kAbsolute segment start at multiples of `block_keys`, so that a row's sums do not
+  // depend on the rows beside it. `window`: 0 = unlimited. The plan outlives the walk.
   KeyWalk(const AttentionPlan& plan, const HeadProgram& program, const QueryRange& queries,
-          int64_t window, int block_keys, int alignment);
+          int64_t window, int block_keys);
 
   // Sets all but the pages of `block`; false behind the last. The positions of a block stay until
   // the call after the next one.
@@ -50,7 +49,6 @@ class KeyWalk {
   const QueryRange queries_;
   const int64_t window_;
   const int block_keys_;
-  const int alignment_;
   const int32_t program_first_;
   int pass_ = 0;  // the row tile whose runs are met, or their number: the other segments are
   int32_t segment_;
