@@ -40,7 +40,7 @@ constexpr MethodOption kXAttention[] = {
     {"densest", "share of attention above which a head is computed densely", check_share}};
 constexpr MethodOption kFlexPrefill[] = {
     {"gamma", "share of its attention that a head keeps", check_share},
-    {"tau", "distance up to which mean keys may stand for their blocks", check_share},
+    {"tau", "distance up to which mean keys may stand for their blocks", check_distance},
     {"min_blocks", "blocks of columns and of distances at least", check_at_least_one_token},
     {"densest", "share of attention above which a head is computed densely", check_share}};
 
@@ -72,7 +72,7 @@ constexpr Method kMethods[] = {
      .options = kMInference},
     {.name = "xattention",
      .description = "blocks that hold most of the attention, as antidiagonals estimate it",
-     .capabilities = kOnCpu,
+     .capabilities = kEverywhere,
      .options = kXAttention},
     {.name = "flexprefill",
      .description = "each head as many blocks as hold a share of its attention",

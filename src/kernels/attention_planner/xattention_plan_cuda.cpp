@@ -22,16 +22,20 @@ struct Layout {
                                           bounds.max_length);
     };
     // Whole blocks of query groups are rounded up to, so bytes do not grow evenly.
-    const size_t of_many = std::max<size_t>(1, bytes_of(64) / 64);
-    tiles = std::clamp(static_cast<int>(kEstimateBytes / of_many), 1, std::max(1, all_tiles));
-    const size_t masses = static_cast<size_t>(bounds.q_heads) * static_cast<size_t>(tiles) *
-                          static_cast<size_t>(blocks) * sizeof(float);
-    estimate = (masses + 255) / 256 * 256;
-    bytes = estimate + bytes_of(tiles);
+    const size_t of_tile = std::max<size_t>(1, bytes_of(64) / 64);
+    tiles = std::clamp(static_cast<int>(kEstimateBytes / of_tile), 1, std::max(1, all_tiles));
+    const size_t masses = static_cast<size_t>(bounds.q_heads) * static_cast<size_t>(blocks) *
+                          sizeof(float);  // of a tile
+    estimate = (static_cast<size_t>(tiles) * masses + 255) / 256 * 256;
+    // Of shorter spans more tiles are taken at once.
+    const size_t both = of_tile + masses;
+    most_bytes = std::min(static_cast<size_t>(std::max(1, all_tiles)) * both,
+                          std::max(kEstimateBytes / of_tile * both + both, both)) +
+                 256 + bytes_of(1);
   }
   int all_tiles, tiles;  // of a span, and at once
   int64_t blocks;
-  size_t estimate, bytes;
+  size_t estimate, most_bytes;
 };
 
 }  // namespace
@@ -46,7 +50,7 @@ CudaPlanArrays xattention_plan_sizes(const XAttentionBounds& bounds) {
 }
 
 size_t xattention_plan_workspace_bytes(const XAttentionBounds& bounds) {
-  return Layout(bounds).bytes;
+  return Layout(bounds).most_bytes;
 }
 
 void run_xattention_plan(const cuda::Context& context, const XAttentionPlanArgs& args) {

@@ -8,6 +8,7 @@
 #include "base/check.h"
 #include "kernels/vertical_slash/vertical_slash.h"
 #include "prefill/block_bitmap.h"
+#include "prefill/estimate_pairs.h"
 #include "prefill/means.h"
 #include "prefill/select.h"
 
@@ -92,8 +93,8 @@ class Group {
     columns_ = workspace_.array<float>(heads * length);
     distances_ = workspace_.array<float>(heads * length);
     run_estimate(chunk_.rows, columns_, distances_);
-    report.scored_pairs +=
-        static_cast<uint64_t>(2 * heads * length * last_queries() + heads * blocks_);
+    report.scored_pairs += static_cast<uint64_t>(heads) *
+                           (last_query_pairs(chunk_, kBlock) + static_cast<uint64_t>(blocks_));
     if (chunk_.rows <= kernels::kEstimateQueries) return;
     const auto columns = workspace_.array<float>(heads * length);
     const auto distances = workspace_.array<float>(heads * length);
@@ -195,8 +196,7 @@ class Group {
       score_means(mean, row);
       softmax(row);
     });
-    for (int64_t tile = 0; tile < chunk_.tiles(); ++tile)
-      report.scored_pairs += static_cast<uint64_t>(blocks_of(chunk_.tile_end(tile)));
+    report.scored_pairs += mean_pairs(chunk_, kBlock);
     const double mass = options_.gamma >= 1 ? std::numeric_limits<double>::infinity()
                                             : options_.gamma * sum_of(map);
     cut_reaching(map, mass, scratch).for_each(map, [&](int64_t i) {
