@@ -7,6 +7,7 @@
 #include "base/check.h"
 #include "models/attention_desc.h"
 #include "prefill/estimate_pairs.h"
+#include "prefill/flexprefill/flexprefill.h"
 
 namespace kvasir::models {
 namespace {
@@ -53,6 +54,16 @@ kernels::XAttentionBounds PlannedAttention::xattention_bounds(const Sizes& sizes
           .stride = stride};
 }
 
+kernels::FlexPrefillBounds PlannedAttention::flexprefill_bounds(const Sizes& sizes, int64_t rows,
+                                                                int64_t length) {
+  return {.q_heads = sizes.q_heads,
+          .kv_heads = sizes.kv_heads,
+          .head_dim = sizes.head_dim,
+          .span_count = 1,
+          .max_rows = rows,
+          .max_length = length};
+}
+
 PlannedAttention::Sizes PlannedAttention::sizes_of(const cuda::Context& context,
                                                    const formats::ModelConfig& config, DType dtype,
                                                    const ScratchOptions& options) {
@@ -78,6 +89,9 @@ PlannedAttention::Sizes PlannedAttention::sizes_of(const cuda::Context& context,
     take(kernels::xattention_plan_sizes(xattention),
          kernels::xattention_plan_workspace_bytes(xattention));
   }
+  const auto flexprefill = flexprefill_bounds(sizes, options.max_rows, options.max_length);
+  take(kernels::flexprefill_plan_sizes(flexprefill),
+       kernels::flexprefill_plan_workspace_bytes(flexprefill));
   const size_t heads = static_cast<size_t>(sizes.q_heads);
   sizes.staging =
       static_cast<size_t>(sizes.layers * sizes.max_spans) *
@@ -188,7 +202,13 @@ uint64_t PlannedAttention::estimated_pairs(const prefill::GpuRecipe& recipe,
   const auto xattention = [&](const prefill::XAttentionRecipe& method) {
     return heads * prefill::antidiagonal_pairs(chunk, method.stride);
   };
-  return std::visit(Overloaded{minference, xattention}, recipe);
+  const auto flexprefill = [&](const prefill::FlexPrefillRecipe& method) -> uint64_t {
+    const int64_t blocks = prefill::flexprefill::blocks_of(chunk.length());
+    if (blocks <= prefill::flexprefill::dense_blocks(method.min_blocks)) return 0;
+    return heads * (prefill::last_query_pairs(chunk, prefill::flexprefill::kBlock) +
+                    static_cast<uint64_t>(blocks));
+  };
+  return std::visit(Overloaded{minference, xattention, flexprefill}, recipe);
 }
 
 PlannedAttention::Part PlannedAttention::part_of(const PlannedSpan& planned, size_t layer,
@@ -345,7 +365,23 @@ void PlannedAttention::make_plan(const Part& part, size_t report,
                    .plan = arrays,
                    .workspace = buffers_.planner});
   };
-  std::visit(Overloaded{minference, xattention}, *part.recipe);
+  const auto flexprefill = [&](const prefill::FlexPrefillRecipe& recipe) {
+    kernels::run_flexprefill_plan(context_,
+                                  {.q = attention.q,
+                                   .q_row_stride = attention.q_row_stride,
+                                   .pages = attention.pages,
+                                   .scale = attention.scale,
+                                   .spans = span,
+                                   .page_tables = attention.page_tables,
+                                   .bounds = flexprefill_bounds(sizes_, part.rows, part.length),
+                                   .gamma = recipe.gamma,
+                                   .tau = recipe.tau,
+                                   .min_blocks = recipe.min_blocks,
+                                   .densest = recipe.densest,
+                                   .plan = arrays,
+                                   .workspace = buffers_.planner});
+  };
+  std::visit(Overloaded{minference, xattention, flexprefill}, *part.recipe);
 }
 
 std::vector<PlannedAttention::Count> PlannedAttention::counts() {
@@ -368,9 +404,14 @@ std::vector<PlannedAttention::Count> PlannedAttention::counts() {
   for (size_t layer = 0; layer < parts_.size(); ++layer)
     for (const Part& part : parts_[layer])
       if (part.recipe)
-        for (size_t head = 0; head < heads; ++head)
-          counts[part.count].dense_heads +=
-              report[(layer * spans + part.count) * heads + head].is_dense;
+        for (size_t head = 0; head < heads; ++head) {
+          const kernels::HeadReport& found = report[(layer * spans + part.count) * heads + head];
+          counts[part.count].dense_heads += found.is_dense;
+          if (found.is_query_aware != 0)
+            counts[part.count].scored_pairs += prefill::mean_pairs(
+                {.query_offset = part.length - part.rows, .rows = part.rows, .row_tile = kRowTile},
+                prefill::flexprefill::kBlock);
+        }
   for (size_t i = 0; i < spans; ++i)
     for (size_t part = 0; part < static_cast<size_t>(kMostParts); ++part)
       counts[i].scored_pairs += pairs[i * kMostParts + part];

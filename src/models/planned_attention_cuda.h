@@ -11,6 +11,7 @@
 #include "cuda/context.h"
 #include "cuda/memory.h"
 #include "formats/model_config.h"
+#include "kernels/attention_planner/flexprefill_plan_cuda.h"
 #include "kernels/attention_planner/minference_plan_cuda.h"
 #include "kernels/attention_planner/plan_arrays.h"
 #include "kernels/attention_planner/xattention_plan_cuda.h"
@@ -91,6 +92,8 @@ class PlannedAttention {
                                                      int64_t length);
   static kernels::XAttentionBounds xattention_bounds(const Sizes& sizes, int stride, int64_t rows,
                                                      int64_t length);
+  static kernels::FlexPrefillBounds flexprefill_bounds(const Sizes& sizes, int64_t rows,
+                                                       int64_t length);
   size_t take_options(const prefill::GpuRecipe& recipe);
   uint64_t estimated_pairs(const prefill::GpuRecipe& recipe, const prefill::Chunk& chunk) const;
   Part part_of(const PlannedSpan& planned, size_t layer, size_t count_index);

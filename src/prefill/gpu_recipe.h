@@ -30,6 +30,6 @@ struct FlexPrefillRecipe {
   double densest = 0;
 };
 
-using GpuRecipe = std::variant<MinferenceRecipe, XAttentionRecipe>;
+using GpuRecipe = std::variant<MinferenceRecipe, XAttentionRecipe, FlexPrefillRecipe>;
 
 }  // namespace kvasir::prefill

@@ -44,8 +44,6 @@ constexpr MethodOption kFlexPrefill[] = {
     {"min_blocks", "blocks of columns and of distances at least", check_at_least_one_token},
     {"densest", "share of attention above which a head is computed densely", check_share}};
 
-constexpr MethodCapabilities kOnCpu{
-    .chunked_prefill = true, .prefix_reuse = true, .batching = true};
 constexpr MethodCapabilities kEverywhere{
     .chunked_prefill = true, .prefix_reuse = true, .batching = true, .gpu = true};
 
@@ -76,7 +74,7 @@ constexpr Method kMethods[] = {
      .options = kXAttention},
     {.name = "flexprefill",
      .description = "each head as many blocks as hold a share of its attention",
-     .capabilities = kOnCpu,
+     .capabilities = kEverywhere,
      .options = kFlexPrefill},
 };
 

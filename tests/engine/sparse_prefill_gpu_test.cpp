@@ -146,6 +146,8 @@ TEST_F(SparsePrefillOnGpu, PlansFromQueriesLeaveOutWhatTheCpuLeavesOut) {
   for (const MethodChoice& choice :
        {MethodChoice{"xattention", {{"threshold", "0.4"}, {"densest", "1"}}},
         MethodChoice{"xattention", {{"threshold", "0.3"}, {"densest", "1"}, {"stride", "16"}}},
+        MethodChoice{"flexprefill", {{"gamma", "0.3"}, {"tau", "0"}, {"densest", "1"}}},
+        MethodChoice{"flexprefill", {{"gamma", "0.3"}, {"tau", "1"}, {"densest", "1"}}},
         MethodChoice{"trianglemix",
                      {{"init", "10"}, {"local", "50"}, {"layers", "1"}, {"base", "xattention"}}}}) {
     const auto method = planner(choice);

@@ -4,6 +4,7 @@
 
 #include <string>
 
+#include "kernels/attention_planner/flexprefill_plan_cuda.h"
 #include "kernels/attention_planner/minference_plan_cuda.h"
 #include "kernels/attention_planner/xattention_plan_cuda.h"
 #include "kernels/paged_attention_gpu_problem.h"
@@ -12,7 +13,7 @@ namespace kvasir::kernels {
 
 class PlannedGpuProblem {
  public:
-  static std::vector<std::string> methods() { return {"minference", "xattention"}; }
+  static std::vector<std::string> methods() { return {"minference", "xattention", "flexprefill"}; }
 
   // Of four query heads. Arrays are for every problem of the same numbers of spans, rows and pages.
   PlannedGpuProblem(const cuda::Context& context, const std::string& method,
@@ -82,13 +83,23 @@ class PlannedGpuProblem {
             .max_rows = rows_,
             .max_length = length_};
   }
+  FlexPrefillBounds flexprefill() const {
+    return {.q_heads = shape_.q_heads,
+            .kv_heads = shape_.kv_heads,
+            .head_dim = shape_.head_dim,
+            .span_count = span_count_,
+            .max_rows = rows_,
+            .max_length = length_};
+  }
   CudaPlanArrays sizes() const {
-    return method_ == "minference" ? minference_plan_sizes(minference())
-                                   : xattention_plan_sizes(xattention());
+    if (method_ == "minference") return minference_plan_sizes(minference());
+    if (method_ == "xattention") return xattention_plan_sizes(xattention());
+    return flexprefill_plan_sizes(flexprefill());
   }
   size_t planner_bytes() const {
-    return method_ == "minference" ? minference_plan_workspace_bytes(minference())
-                                   : xattention_plan_workspace_bytes(xattention());
+    if (method_ == "minference") return minference_plan_workspace_bytes(minference());
+    if (method_ == "xattention") return xattention_plan_workspace_bytes(xattention());
+    return flexprefill_plan_workspace_bytes(flexprefill());
   }
   CudaPlanArrays arrays() const {
     CudaPlanArrays arrays = sizes_;
@@ -113,17 +124,31 @@ class PlannedGpuProblem {
                                             .blocks = 6,
                                             .plan = arrays(),
                                             .workspace = planner_.data()});
-    run_xattention_plan(context_, {.q = args.q,
-                                   .q_row_stride = args.q_row_stride,
-                                   .pages = args.pages,
-                                   .scale = args.scale,
-                                   .shares = shares_.data(),
-                                   .spans = args.spans,
-                                   .page_tables = args.page_tables,
-                                   .bounds = xattention(),
-                                   .densest = 1,
-                                   .plan = arrays(),
-                                   .workspace = planner_.data()});
+    if (method_ == "xattention")
+      return run_xattention_plan(context_, {.q = args.q,
+                                            .q_row_stride = args.q_row_stride,
+                                            .pages = args.pages,
+                                            .scale = args.scale,
+                                            .shares = shares_.data(),
+                                            .spans = args.spans,
+                                            .page_tables = args.page_tables,
+                                            .bounds = xattention(),
+                                            .densest = 1,
+                                            .plan = arrays(),
+                                            .workspace = planner_.data()});
+    // Heads are as likely query-aware as not.
+    run_flexprefill_plan(context_, {.q = args.q,
+                                    .q_row_stride = args.q_row_stride,
+                                    .pages = args.pages,
+                                    .scale = args.scale,
+                                    .spans = args.spans,
+                                    .page_tables = args.page_tables,
+                                    .bounds = flexprefill(),
+                                    .gamma = 0.6,
+                                    .tau = 0.35,
+                                    .densest = 1,
+                                    .plan = arrays(),
+                                    .workspace = planner_.data()});
   }
 
   cuda::Context context_;

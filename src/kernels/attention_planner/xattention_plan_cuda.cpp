@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "kernels/antidiagonal/antidiagonal_cuda.h"
+#include "kernels/attention_planner/block_programs_cuda.h"
 #include "kernels/attention_planner/block_sparse_cuda.h"
 #include "kernels/attention_planner/mass_blocks_cuda.h"
 
@@ -65,7 +66,9 @@ void run_xattention_plan(const cuda::Context& context, const XAttentionPlanArgs&
                              .spans = args.spans,
                              .span = span,
                              .plan = args.plan};
-    begin_mass_blocks(context, selection);
+    const BlockProgramsArgs programs{
+        .q_heads = bounds.q_heads, .spans = args.spans, .span = span, .plan = args.plan};
+    begin_block_programs(context, programs);
     for (int tile = 0; tile < layout.all_tiles; tile += layout.tiles) {
       selection.first_tile = tile;
       selection.tiles = std::min(layout.tiles, layout.all_tiles - tile);
@@ -85,7 +88,7 @@ void run_xattention_plan(const cuda::Context& context, const XAttentionPlanArgs&
                                  .workspace = args.workspace + layout.estimate});
       run_mass_blocks(context, selection);
     }
-    end_mass_blocks(context, selection, args.densest);
+    end_block_programs(context, programs, args.densest);
   }
 }
 

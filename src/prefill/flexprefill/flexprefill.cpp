@@ -15,10 +15,7 @@
 namespace kvasir::prefill::flexprefill {
 namespace {
 
-constexpr int64_t kBlock = 128;
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
-
-int64_t blocks_of(int64_t keys) { return (keys + kBlock - 1) / kBlock; }
 
 // Sums of every 128 entries; `scale` times.
 std::vector<float> block_sums(std::span<const float> values, float scale) {
@@ -238,7 +235,7 @@ FlexReport plan_layer(const kernels::CpuContext& context, const Options& options
   KVASIR_CHECK(queries.chunk.row_tile == kBlock, "blocks are of 128 queries");
   output.row_tile = queries.chunk.row_tile;
   FlexReport report;
-  if (blocks_of(queries.chunk.length()) <= std::max<int64_t>(2, options.min_blocks)) {
+  if (blocks_of(queries.chunk.length()) <= dense_blocks(options.min_blocks)) {
     for (int head = 0; head < queries.q_heads; ++head) {
       output.segments.push_back({.count = kernels::kNoBound});
       output.end_head(output.segments.size() - 1);
