@@ -152,6 +152,9 @@ PlannedAttention::PlannedAttention(const cuda::Context& context, const formats::
 
 void PlannedAttention::begin_step(std::span<const PlannedSpan> spans,
                                   std::span<const PlannedSpan> last) {
+  timeline_.clear();
+  layer_times_.clear();
+  plan_times_.clear();
   counts_.clear();
   spans_.clear();
   plans_.clear();
@@ -305,6 +308,10 @@ void PlannedAttention::upload() {
                               counts_.size() * kMostParts * sizeof(uint64_t), context_.stream));
 }
 
+void PlannedAttention::begin_layer() {
+  layer_times_.push_back({.first = timeline_.mark(context_.stream)});
+}
+
 void PlannedAttention::attend(size_t layer, const kernels::CudaAttentionArgs& attention) {
   for (const Part& part : parts_[layer]) {
     if (part.spans == 0) continue;
@@ -317,11 +324,17 @@ void PlannedAttention::attend(size_t layer, const kernels::CudaAttentionArgs& at
     args.max_rows = part.rows;
     args.max_length = part.length;
     args.workspace = buffers_.attention;
-    if (part.recipe) make_plan(part, layer * counts_.size() + part.count, args);
+    if (part.recipe) {
+      Interval time{.first = timeline_.mark(context_.stream), .count = part.count};
+      make_plan(part, layer * counts_.size() + part.count, args);
+      time.last = timeline_.mark(context_.stream);
+      plan_times_.push_back(time);
+    }
     kernels::build_prefill_attention(context_, args);
     kernels::build_prefill_plans(context_, args);
     kernels::run_prefill_attention(context_, args);
   }
+  layer_times_.back().last = timeline_.mark(context_.stream);
 }
 
 void PlannedAttention::make_plan(const Part& part, size_t report,
@@ -415,6 +428,14 @@ std::vector<PlannedAttention::Count> PlannedAttention::counts() {
   for (size_t i = 0; i < spans; ++i)
     for (size_t part = 0; part < static_cast<size_t>(kMostParts); ++part)
       counts[i].scored_pairs += pairs[i * kMostParts + part];
+  double attention = 0;
+  for (const Interval& time : layer_times_) attention += timeline_.seconds(time.first, time.last);
+  for (const Interval& time : plan_times_) {
+    const double seconds = timeline_.seconds(time.first, time.last);
+    counts[time.count].plan_seconds += seconds;
+    attention -= seconds;
+  }
+  for (Count& count : counts) count.attention_seconds = attention;
   return counts;
 }
 

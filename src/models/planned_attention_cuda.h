@@ -10,6 +10,7 @@
 
 #include "cuda/context.h"
 #include "cuda/memory.h"
+#include "cuda/timeline.h"
 #include "formats/model_config.h"
 #include "kernels/attention_planner/flexprefill_plan_cuda.h"
 #include "kernels/attention_planner/minference_plan_cuda.h"
@@ -37,6 +38,8 @@ class PlannedAttention {
     uint64_t scored_pairs = 0;  // query-key pairs, those of estimates included
     int64_t planned_heads = 0;  // by methods that plan from queries
     int64_t dense_heads = 0;    // of these
+    double plan_seconds = 0;
+    double attention_seconds = 0;  // of the whole step, without plans
   };
 
   // `windows`: [layers], 0 = unlimited.
@@ -49,6 +52,8 @@ class PlannedAttention {
   // to the device. The step before has ended. A span of a step is in both at the same place, or in
   // `spans` alone.
   void begin_step(std::span<const PlannedSpan> spans, std::span<const PlannedSpan> last);
+  // Attention of the layer's other spans, where there are any, is queued between these two.
+  void begin_layer();
   // `attention` is that of the layer, without spans. Queues everything on the stream.
   void attend(size_t layer, const kernels::CudaAttentionArgs& attention);
   // Of the spans given to begin_step(). Waits for the device.
@@ -80,6 +85,11 @@ class PlannedAttention {
     size_t options = 0;                        // of budgets_ or shares_, by the recipe
     int64_t rows = 0, length = 0;
   };
+  // Marks of timeline_.
+  struct Interval {
+    size_t first = 0, last = 0;
+    size_t count = 0;  // of counts_, for plans
+  };
   // Where a static plan lies in static_heads_ and static_segments_.
   struct StaticPlan {
     size_t plan = 0, heads = 0, segments = 0;
@@ -107,6 +117,8 @@ class PlannedAttention {
   cuda::DeviceMemory memory_;
   Buffers buffers_;
   cuda::PinnedMemory staging_, read_back_;
+  cuda::Timeline timeline_;
+  std::vector<Interval> layer_times_, plan_times_;
 
   std::vector<std::vector<Part>> parts_;  // [layers][spans]
   std::vector<Count> counts_;
