@@ -77,9 +77,10 @@ struct AttentionReport {
   // Prefill, summed over layers. Of methods that plan from queries: the heads planned for, and
   // those of them computed densely because their plans would have saved too little.
   int64_t planned_heads = 0, dense_heads = 0;
-  double plan_seconds = 0;       // estimates and plans
-  double attention_seconds = 0;  // of the steps the request was in, where they are known (CPU)
-  std::string fallback_reason;   // why another method ran than was asked for; empty = none
+  double plan_seconds = 0;  // estimates and plans
+  // Of the steps the request was in, as far as they are known: on a GPU, those with sparse prompts.
+  double attention_seconds = 0;
+  std::string fallback_reason;  // why another method ran than was asked for; empty = none
 };
 
 struct TokenLogprob {

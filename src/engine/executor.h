@@ -51,7 +51,8 @@ struct SpanResult {
   int64_t planned_heads = 0;  // by methods that plan from queries, summed over layers
   int64_t dense_heads = 0;    // of these, heads computed densely
   double plan_seconds = 0;    // of this span
-  double attention_seconds = 0;  // of the step; 0 where it is not known
+  double attention_seconds = 0;  // of the step; 0 where it is not known: on
+                                 // a GPU where no span has a planner
 };
 
 struct StepResult {

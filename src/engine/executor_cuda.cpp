@@ -186,6 +186,8 @@ StepResult CudaExecutor::count_pairs(const Step& step) {
       span.scored_pairs = count.scored_pairs;
       span.planned_heads = count.planned_heads;
       span.dense_heads = count.dense_heads;
+      span.plan_seconds = count.plan_seconds;
+      for (SpanResult& each : result.spans) each.attention_seconds = count.attention_seconds;
     }
   return result;
 }

@@ -180,14 +180,11 @@ CpuOps::Heads CpuOps::project_heads(Activation x, const Layer& layer, bool narro
   return {buffers_.heads, x.rows};
 }
 
-// The rows of `work`, some of those of the step's span `index`, that have a plan. Methods that plan
-// from queries take all keys to be visible: layers with a window stay dense.
+// The rows of `work`, some of those of the step's span `index`, that have a plan.
 prefill::RowRange CpuOps::plan_span(size_t index, const kernels::AttentionSpan& work,
                                     int64_t window) {
   const SpanLayout& span = step_->spans[index];
   if (!span.planner || work.rows == 0) return {};
-  const bool from_queries = span.planner->plans_from_queries();
-  if (from_queries && window > 0) return {};
   const double start = seconds();
   const int64_t q_size = weights_.config.num_q_heads * weights_.config.head_dim;
   plan_workspace_.clear();
@@ -197,6 +194,7 @@ prefill::RowRange CpuOps::plan_span(size_t index, const kernels::AttentionSpan& 
                           .query_offset = work.query_offset,
                           .rows = work.rows,
                           .prompt_length = span.prompt_length,
+                          .window = window,
                           .q = buffers_.queries + work.first_row * q_size * act_bytes_,
                           .q_row_stride = q_size,
                           .scale = attention_scale(weights_.config),
@@ -209,7 +207,8 @@ prefill::RowRange CpuOps::plan_span(size_t index, const kernels::AttentionSpan& 
   count.plan_seconds += seconds() - start;
   count.scored_pairs += planned.report.scored_pairs;
   count.dense_heads += planned.report.dense_heads;
-  if (from_queries && !planned.rows.empty()) count.planned_heads += weights_.config.num_q_heads;
+  if (span.planner->plans_from_queries() && !planned.rows.empty())
+    count.planned_heads += weights_.config.num_q_heads;
   if (!planned.rows.empty()) plans_[index] = plan_buffers_[index].view();
   return planned.rows;
 }

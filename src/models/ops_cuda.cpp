@@ -243,6 +243,7 @@ CudaOps::Heads CudaOps::project_heads(Activation x, const Layer& layer, bool nar
 
 void CudaOps::attend_spans(const DeviceSpans& decode, Work& decode_work, const DeviceSpans& prefill,
                            Work& prefill_work, int64_t window) {
+  if (!step_->planned.empty()) planned_attention_.begin_layer();
   const kernels::CudaAttentionArgs by_one = attention_args(decode, decode_work.workspace, window);
   const kernels::CudaAttentionArgs by_many =
       attention_args(prefill, prefill_work.workspace, window);
@@ -251,9 +252,6 @@ void CudaOps::attend_spans(const DeviceSpans& decode, Work& decode_work, const D
   decode_work.window = prefill_work.window = window;
   kernels::run_decode_attention(context_, by_one);
   kernels::run_prefill_attention(context_, by_many);
-}
-
-void CudaOps::attend_planned(int64_t window) {
   if (!step_->planned.empty())
     planned_attention_.attend(layer_index_, attention_args({}, nullptr, window));
 }
@@ -306,7 +304,6 @@ CudaOps::Activation CudaOps::attend(Heads heads, const Layer& layer, bool narrow
   kernels::run_rope_write(context_, rope);
   if (!apart) {
     attend_spans(step_->decode, decode_, step_->prefill, prefill_, layer.window);
-    attend_planned(layer.window);
     return {buffers_.mixed, heads.rows, q_size};
   }
   const int64_t rows = step_->logit_rows;
@@ -321,7 +318,6 @@ CudaOps::Activation CudaOps::attend(Heads heads, const Layer& layer, bool narrow
     kernels::run_rope_write(context_, rope);
     attend_spans(step_->last_decode, last_decode_, step_->last_prefill, last_prefill_,
                  layer.window);
-    attend_planned(layer.window);
   }
   return {buffers_.mixed, rows, q_size};
 }

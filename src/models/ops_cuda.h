@@ -133,7 +133,6 @@ class CudaOps {
                                             int64_t window) const;
   void attend_spans(const DeviceSpans& decode, Work& decode_work, const DeviceSpans& prefill,
                     Work& prefill_work, int64_t window);
-  void attend_planned(int64_t window);
   void gemm(Activation a, const DeviceLinear& linear, kernels::Epilogue epilogue, void* c,
             DType c_dtype, int64_t c_columns);
   kernels::WideGemm& wide_gemm();

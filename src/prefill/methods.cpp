@@ -40,12 +40,10 @@ constexpr MethodOption kXAttention[] = {
     {"densest", "share of attention above which a head is computed densely", check_share}};
 constexpr MethodOption kFlexPrefill[] = {
     {"gamma", "share of its attention that a head keeps", check_share},
-    {"tau", "distance up to which mean keys may stand for their blocks", check_share},
+    {"tau", "distance up to which mean keys may stand for their blocks", check_distance},
     {"min_blocks", "blocks of columns and of distances at least", check_at_least_one_token},
     {"densest", "share of attention above which a head is computed densely", check_share}};
 
-constexpr MethodCapabilities kOnCpu{
-    .chunked_prefill = true, .prefix_reuse = true, .batching = true};
 constexpr MethodCapabilities kEverywhere{
     .chunked_prefill = true, .prefix_reuse = true, .batching = true, .gpu = true};
 
@@ -76,11 +74,11 @@ constexpr Method kMethods[] = {
      .scaled = "mass=0.9"},
     {.name = "xattention",
      .description = "blocks that hold most of the attention, as antidiagonals estimate it",
-     .capabilities = kOnCpu,
+     .capabilities = kEverywhere,
      .options = kXAttention},
     {.name = "flexprefill",
      .description = "each head as many blocks as hold a share of its attention",
-     .capabilities = kOnCpu,
+     .capabilities = kEverywhere,
      .options = kFlexPrefill},
 };
 

@@ -64,6 +64,13 @@ Result<void> check_number(std::string_view value, double most) {
 
 Result<void> check_share(std::string_view value) { return check_number(value, 1); }
 
+Result<void> check_distance(std::string_view value) {
+  if (const std::optional<double> found = decimal(value); found && *found >= 0 && *found <= 1)
+    return {};
+  return Error(ErrorCode::kInvalidArgument,
+               fmt::format("expected a number from 0 to 1, found \"{}\"", value));
+}
+
 Result<void> check_layers(std::string_view value) {
   if (layer_runs(value)) return {};
   return Error(

@@ -14,7 +14,7 @@ LayerQueries PlanSite::queries(int32_t row_tile) const {
 }
 
 Planned QueryPlanner::plan(const PlanSite& site, PlanBuffer& plan) const {
-  if (site.rows < kFewestPlannedRows) return {};
+  if (!can_plan_from_queries(site.rows, site.window)) return {};
   plan.clear();
   plan.row_tile = row_tile_;
   return {.rows = {0, site.rows}, .report = plan_heads(site, site.queries(row_tile_), plan)};

@@ -6,15 +6,14 @@
 #include <filesystem>
 #include <memory>
 #include <optional>
-#include <span>
 #include <string>
 #include <vector>
 
 #include "base/result.h"
 #include "kernels/context.h"
 #include "kernels/paged_attention/attention_plan.h"
-#include "kernels/vertical_slash/head_budget.h"
 #include "kvasir/request.h"
+#include "prefill/gpu_recipe.h"
 #include "prefill/layer_queries.h"
 
 namespace kvasir::prefill {
@@ -33,6 +32,7 @@ struct PlanSite {
   int64_t query_offset = 0;   // position of the first query
   int64_t rows = 0;           // at least one
   int64_t prompt_length = 0;  // of the whole prompt, this chunk's and later ones' tokens included
+  int64_t window = 0;         // of the layer; 0 = unlimited
 
   // For methods that plan from queries and keys; the queries' own keys are in the pages.
   const void* q = nullptr;   // [rows, q_heads, head_dim] in pages.dtype, rotated
@@ -78,14 +78,6 @@ struct Planned {
   Report report;  // of methods that plan from queries
 };
 
-// What kernels on a GPU make a layer's plan from queries with (kernels/vertical_slash,
-// kernels/attention_planner), where the method has them.
-struct GpuRecipe {
-  std::span<const kernels::HeadBudget> heads;  // [q_heads]; none is block-sparse
-  float mass = 0;                              // 0: the heads' budgets
-  double densest = 0;
-};
-
 // A method with its options, for one model. Immutable: requests may share it.
 class Planner {
  public:
@@ -104,7 +96,7 @@ class Planner {
 // A method whose plans depend on the queries: what they have in common.
 class QueryPlanner : public Planner {
  public:
-  // All rows of the site, or none where they are fewer than kFewestPlannedRows.
+  // All rows of the site, or none where can_plan_from_queries() says no.
   Planned plan(const PlanSite& site, PlanBuffer& plan) const final;
   bool plans_from_queries() const final { return true; }
 
@@ -118,9 +110,11 @@ class QueryPlanner : public Planner {
   const int32_t row_tile_;
 };
 
-// Rows of which a method that plans from queries leaves as many as that to the dense kernel: the
-// estimate would read the keys as often as they do.
-inline constexpr int64_t kFewestPlannedRows = 256;
+// Whether methods that plan from queries do so: they take all keys to be visible, and of fewer rows
+// the estimate would read the keys as often as dense attention does.
+constexpr bool can_plan_from_queries(int64_t rows, int64_t window) {
+  return window == 0 && rows >= 256;
+}
 
 // The planner of a choice whose name and options have been checked (base/method.h); null for dense.
 // Errors: kInvalidArgument for options that do not fit the model.

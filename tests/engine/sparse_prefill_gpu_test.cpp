@@ -140,5 +140,40 @@ TEST_F(SparsePrefillOnGpu, SmallBudgetsLeaveOutWhatTheCpuLeavesOut) {
   EXPECT_GT(run(*gpu_, strict.get(), 450).count.dense_heads, 0);
 }
 
+TEST_F(SparsePrefillOnGpu, PlansFromQueriesLeaveOutWhatTheCpuLeavesOut) {
+  const Outcome dense = run(*cpu_, nullptr, 450);
+  const double rounding = difference(run(*gpu_, nullptr, 450), dense);
+  for (const MethodChoice& choice :
+       {MethodChoice{"xattention", {{"threshold", "0.4"}, {"densest", "1"}}},
+        MethodChoice{"xattention", {{"threshold", "0.3"}, {"densest", "1"}, {"stride", "16"}}},
+        MethodChoice{"flexprefill", {{"gamma", "0.3"}, {"tau", "0"}, {"densest", "1"}}},
+        MethodChoice{"flexprefill", {{"gamma", "0.3"}, {"tau", "1"}, {"densest", "1"}}},
+        MethodChoice{"trianglemix",
+                     {{"init", "10"}, {"local", "50"}, {"layers", "1"}, {"base", "xattention"}}}}) {
+    const auto method = planner(choice);
+    const Outcome expected = run(*cpu_, method.get(), 450);
+    const Outcome found = run(*gpu_, method.get(), 450);
+    const double left_out = difference(expected, dense);
+    EXPECT_GT(left_out, 10 * rounding) << choice.name;
+    // Where masses are nearly equal, rounding decides which block is kept.
+    EXPECT_LT(difference(found, expected), left_out / 4) << choice.name;
+    EXPECT_EQ(found.count.dense_heads, expected.count.dense_heads) << choice.name;
+    EXPECT_GT(found.count.planned_heads, 0) << choice.name;
+  }
+}
+
+TEST_F(SparsePrefillOnGpu, BlockSparseHeadsRun) {
+  const auto blocks = tiny_.folder() / "blocks.json";
+  std::ofstream(blocks) << R"([{"0": ["block_sparse", 0, 0, 1]}])";
+  const auto method = planner({"minference", {{"config", blocks.string()}, {"densest", "1"}}});
+  EXPECT_FALSE(method->gpu_refusal());
+  const Outcome dense = run(*cpu_, nullptr, 450), expected = run(*cpu_, method.get(), 450);
+  const Outcome found = run(*gpu_, method.get(), 450);
+  const double rounding = difference(run(*gpu_, nullptr, 450), dense);
+  EXPECT_LT(difference(found, expected), difference(expected, dense) / 4 + 2 * rounding);
+  EXPECT_EQ(found.count.planned_heads, expected.count.planned_heads);
+  EXPECT_EQ(found.count.dense_heads, expected.count.dense_heads);
+}
+
 }  // namespace
 }  // namespace kvasir::engine

@@ -5,6 +5,7 @@
 #include <random>
 
 #include "kernels/antidiagonal/antidiagonal_cuda.h"
+#include "kernels/attention_planner/block_programs_cuda.h"
 #include "kernels/attention_planner/block_sparse_cuda.h"
 #include "kernels/attention_planner/mass_blocks_cuda.h"
 #include "kernels/attention_planner/xattention_plan_cuda.h"
@@ -134,9 +135,11 @@ TEST_F(MassBlocksGpu, TakesTheFewestThatReachTheShare) {
                               .span = 1,
                               .tiles = static_cast<int>(tiles),
                               .plan = plan.arrays()};
-    begin_mass_blocks(context_, args);
+    const BlockProgramsArgs programs{
+        .q_heads = q_heads, .spans = spans_there.data(), .span = 1, .plan = plan.arrays()};
+    begin_block_programs(context_, programs);
     run_mass_blocks(context_, args);
-    end_mass_blocks(context_, args, 0.7);
+    end_block_programs(context_, programs, 0.7);
     expect_plan(plan, 1, spans[1], q_heads, masses, tiles, blocks + 2, shares, 0.7);
   }
 }

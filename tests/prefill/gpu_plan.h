@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cstring>
 #include <vector>
 
@@ -119,6 +120,31 @@ inline void expect_program(const GpuPlan::Read& found, int span, int head,
     } else {
       ASSERT_EQ(x.first, y.first);
     }
+  }
+}
+
+// Of programs of blocks: row tiles, and those whose blocks are not the same.
+struct Difference {
+  int64_t tiles = 0, different = 0;
+};
+
+// As expect_program, for heads that have blocks or are dense; tiles may differ and are counted.
+inline void compare_blocks(const GpuPlan::Read& found, int span, int head,
+                           const PlanBuffer& expected, int64_t tiles, Difference& difference) {
+  const kernels::HeadProgram program = found.programs[found.place(span, head)];
+  ASSERT_EQ(program.count, 1);
+  ASSERT_EQ(expected.segments.size(), 1u);
+  const kernels::PlanSegment& x = expected.segments[0];
+  const kernels::PlanSegment& y = found.segments[static_cast<size_t>(program.first)];
+  ASSERT_EQ(x.kind, y.kind);
+  ASSERT_EQ(x.count, y.count);
+  EXPECT_EQ(found.report(span, head).is_dense, x.kind == kernels::SegmentKind::kBlocks ? 0 : 1);
+  if (x.kind != kernels::SegmentKind::kBlocks) return;
+  for (int64_t tile = 0; tile < tiles; ++tile) {
+    const auto own = expected.block_bits.begin() + x.first + tile * x.count;
+    ++difference.tiles;
+    difference.different +=
+        !std::equal(own, own + x.count, found.block_bits.begin() + y.first + tile * x.count);
   }
 }
 

@@ -184,6 +184,12 @@ TEST(Planner, OptionsAreChecked) {
       {"trianglemix", "layers", "3+3",
        "--prefill trianglemix:layers: expected ascending layers such as 12-31 or 5+7+15-35, found "
        "\"3+3\""},
+      {"flexprefill", "gamma", "0",
+       "--prefill flexprefill:gamma: expected a number above 0 and at most 1, found \"0\""},
+      {"flexprefill", "tau", "-0.1",
+       "--prefill flexprefill:tau: expected a number from 0 to 1, found \"-0.1\""},
+      {"flexprefill", "tau", "nan",
+       "--prefill flexprefill:tau: expected a number from 0 to 1, found \"nan\""},
   };
   for (const RefusedOption& each : refused) {
     const auto checked = check_method_options(*find_method(methods(), each.method), "prefill",
@@ -191,6 +197,10 @@ TEST(Planner, OptionsAreChecked) {
     ASSERT_FALSE(checked.ok()) << each.what;
     EXPECT_STREQ(checked.error().what(), each.what);
   }
+  for (const char* tau : {"0", "1", "0.1"})  // 0: no head is query-aware
+    EXPECT_TRUE(
+        check_method_options(*find_method(methods(), "flexprefill"), "prefill", {{"tau", tau}})
+            .ok());
   const auto beyond = make_planner({"trianglemix", {{"layers", "6-8"}}}, {.layers = 8});
   ASSERT_FALSE(beyond.ok());
   EXPECT_STREQ(beyond.error().what(),

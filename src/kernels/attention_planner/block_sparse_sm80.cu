@@ -1,6 +1,7 @@
 #include <algorithm>
 
 #include "kernels/attention_planner/block_sparse_cuda.h"
+#include "kernels/attention_planner/mean_products.cuh"
 #include "kernels/attention_planner/radix_select.cuh"
 #include "kernels/cuda_device.cuh"
 
@@ -12,8 +13,6 @@ constexpr int kThreads = 256;
 constexpr int kWarps = kThreads / 32;
 constexpr int kMostTiles = 4;  // row tiles that a block takes, as far as their products fit
 constexpr int kProductBytes = 80 << 10;
-constexpr int kLanes = 8;  // sums of a product side by side
-constexpr int kMaxHeadDim = 256;
 
 struct Params {
   CudaBlockSparseArgs args;
@@ -91,36 +90,6 @@ __global__ void mean_queries(Params params) {
 
 using SelectShared = radix::Shared<OneBlock, kThreads, false>;
 
-// Some row tiles of a head against all blocks that the last of them sees: keys[tile][block] of the
-// products. Eight sums side by side, as the definition has it.
-template <int kTiles>
-__device__ __forceinline__ void multiply_means(const Params& params, int blocks,
-                                               const float4* block_means,
-                                               const float (&tile_means)[kTiles][kMaxHeadDim],
-                                               float* products, int stride) {
-  const int head_dim = params.args.pages.head_dim;
-  for (int block = static_cast<int>(threadIdx.x); block < blocks; block += kThreads) {
-    float sums[kTiles][kLanes] = {};
-#pragma unroll 1
-    for (int i = 0; i < head_dim; i += kLanes) {
-      const float4 low = block_means[int64_t{i / 4} * params.most_blocks + block];
-      const float4 high = block_means[int64_t{i / 4 + 1} * params.most_blocks + block];
-      const float keys[kLanes] = {low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w};
-#pragma unroll
-      for (int tile = 0; tile < kTiles; ++tile)
-#pragma unroll
-        for (int j = 0; j < kLanes; ++j)
-          sums[tile][j] = __fadd_rn(sums[tile][j], __fmul_rn(tile_means[tile][i + j], keys[j]));
-    }
-#pragma unroll
-    for (int tile = 0; tile < kTiles; ++tile) {
-#pragma unroll
-      for (int j = 1; j < kLanes; ++j) sums[tile][0] = __fadd_rn(sums[tile][0], sums[tile][j]);
-      products[tile * stride + block] = sums[tile][0];
-    }
-  }
-}
-
 // The bits of what `threshold` takes, all words of the row.
 __device__ __forceinline__ void write_bits(const float* products, int blocks,
                                            radix::Threshold threshold, int words, uint32_t* bits,
@@ -153,7 +122,7 @@ __device__ __forceinline__ void write_bits(const float* products, int blocks,
 template <int kTiles>
 __global__ void __launch_bounds__(kThreads) select_blocks(Params params) {
   extern __shared__ __align__(16) float products[];  // [kTiles][most_blocks]
-  __shared__ float tile_means[kTiles][kMaxHeadDim];
+  __shared__ float tile_means[kTiles][kMaxMeanDim];
   __shared__ SelectShared select;
   __shared__ uint32_t equals[kWarps];
   wait_for_inputs();
@@ -181,8 +150,8 @@ __global__ void __launch_bounds__(kThreads) select_blocks(Params params) {
   const auto* block_means = reinterpret_cast<const float4*>(
       params.block_means + (int64_t{span_index} * args.pages.kv_heads + head / params.group) *
                                head_dim * params.most_blocks);
-  multiply_means<kTiles>(params, (end_of(tiles - 1) - 1) / kBlockKeys + 1, block_means, tile_means,
-                         products, params.most_blocks);
+  multiply_means<kTiles, kThreads>(head_dim, (end_of(tiles - 1) - 1) / kBlockKeys + 1, block_means,
+                                   params.most_blocks, tile_means, products);
   __syncthreads();
   int64_t pairs = 0, dense_pairs = 0;
   for (int tile = 0; tile < tiles; ++tile) {

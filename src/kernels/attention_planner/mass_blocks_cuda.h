@@ -27,12 +27,7 @@ struct MassBlocksArgs {
   CudaPlanArrays plan;                       // row_tile 128; head_words: block_sparse_words(...)
 };
 
-// Begins the heads' programs: a kBlocks segment each, and reports that are added to.
-void begin_mass_blocks(const cuda::Context& context, const MassBlocksArgs& args);
-// Selects for the row tiles.
+// Selects for the row tiles, between begin_ and end_block_programs (block_programs_cuda.h).
 void run_mass_blocks(const cuda::Context& context, const MassBlocksArgs& args);
-// When all row tiles of the span have been selected for: a head whose program holds a larger share
-// of the pairs than `densest` is made dense.
-void end_mass_blocks(const cuda::Context& context, const MassBlocksArgs& args, double densest);
 
 }  // namespace kvasir::kernels

@@ -24,20 +24,6 @@ struct Place {
         words((length + 2047) / 2048) {}
 };
 
-__global__ void __launch_bounds__(kThreads) begin(MassBlocksArgs args) {
-  wait_for_inputs();
-  let_next_begin();
-  const int index = static_cast<int>(blockIdx.x) * kThreads + static_cast<int>(threadIdx.x);
-  if (index >= args.q_heads) return;
-  const Place place(args, index);
-  const auto first = static_cast<int32_t>(place.head * args.plan.head_segments);
-  args.plan.programs[place.head] = {.first = first, .count = place.span.rows > 0 ? 1 : 0};
-  args.plan.segments[first] = {.kind = SegmentKind::kBlocks,
-                               .first = static_cast<int32_t>(place.head * args.plan.head_words),
-                               .count = place.words};
-  args.plan.reports[place.head] = {};
-}
-
 using Shared = radix::Shared<OneBlock, kThreads, true>;
 
 // Two bits for each of 16 blocks.
@@ -140,40 +126,13 @@ __global__ void __launch_bounds__(kThreads) select(MassBlocksArgs args) {
             static_cast<unsigned long long>(rows * end));
 }
 
-__global__ void __launch_bounds__(kThreads) finish(MassBlocksArgs args, double densest) {
-  wait_for_inputs();
-  let_next_begin();
-  const int index = static_cast<int>(blockIdx.x) * kThreads + static_cast<int>(threadIdx.x);
-  if (index >= args.q_heads) return;
-  const Place place(args, index);
-  HeadReport& report = args.plan.reports[place.head];
-  if (place.span.rows == 0 ||
-      static_cast<double>(report.pairs) / static_cast<double>(report.dense_pairs) <= densest)
-    return;
-  args.plan.segments[args.plan.programs[place.head].first] = {.count = kNoBound};
-  report.pairs = report.dense_pairs;
-  report.is_dense = 1;
-}
-
-dim3 grid_of(const MassBlocksArgs& args) {
-  return static_cast<unsigned>((args.q_heads + kThreads - 1) / kThreads);
-}
-
 }  // namespace
-
-void begin_mass_blocks(const cuda::Context& context, const MassBlocksArgs& args) {
-  launch(context, begin, grid_of(args), kThreads, 0, args);
-}
 
 void run_mass_blocks(const cuda::Context& context, const MassBlocksArgs& args) {
   if (args.tiles == 0) return;
   launch(context, select,
          dim3(static_cast<unsigned>(args.tiles), static_cast<unsigned>(args.q_heads)), kThreads, 0,
          args);
-}
-
-void end_mass_blocks(const cuda::Context& context, const MassBlocksArgs& args, double densest) {
-  launch(context, finish, grid_of(args), kThreads, 0, args, densest);
 }
 
 }  // namespace kvasir::kernels

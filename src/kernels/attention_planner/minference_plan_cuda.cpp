@@ -16,9 +16,10 @@ constexpr size_t aligned(size_t bytes) { return (bytes + 255) / 256 * 256; }
 // come last, the same memory again.
 struct Layout {
   explicit Layout(const MinferenceBounds& bounds)
-      : group(bounds.q_heads / bounds.kv_heads), stride((bounds.max_length + 63) / 64 * 64) {
-    const size_t unit = static_cast<size_t>(group) * static_cast<size_t>(stride) * sizeof(float);
-    const int all = bounds.span_count * bounds.kv_heads;
+      : group(bounds.q_heads / bounds.kv_heads),
+        all(bounds.span_count * bounds.kv_heads),
+        stride((bounds.max_length + 63) / 64 * 64),
+        unit(static_cast<size_t>(group) * static_cast<size_t>(stride) * sizeof(float)) {
     if (bounds.has_vertical_slash) {
       units = std::clamp(static_cast<int>(kSumBytes / std::max<size_t>(1, 2 * unit)), 1,
                          std::max(1, all));
@@ -28,17 +29,12 @@ struct Layout {
     } else {
       units = std::max(1, all);  // nothing is summed
     }
-    bytes = index + vertical_slash_index_workspace_bytes(bounds.budgets, group, units);
-    if (bounds.has_block_sparse)
-      bytes =
-          std::max(bytes, block_sparse_workspace_bytes(
-                              bounds.q_heads, bounds.kv_heads, bounds.head_dim, bounds.span_count,
-                              bounds.max_rows, bounds.max_length, bounds.row_tile));
   }
-  int group;
+  int group, all;
   int64_t stride;
+  size_t unit;    // bytes of its column sums, and of its offset sums
   int units = 0;  // at once
-  size_t offset_sums = 0, estimate = 0, index = 0, bytes = 0;
+  size_t offset_sums = 0, estimate = 0, index = 0;
 };
 
 }  // namespace
@@ -55,7 +51,18 @@ CudaPlanArrays minference_plan_sizes(const MinferenceBounds& bounds) {
 }
 
 size_t minference_plan_workspace_bytes(const MinferenceBounds& bounds) {
-  return Layout(bounds).bytes;
+  // Of shorter spans more units are taken at once.
+  const Layout layout(bounds);
+  size_t bytes = vertical_slash_index_workspace_bytes(bounds.budgets, layout.group, layout.all);
+  if (bounds.has_vertical_slash)
+    bytes += std::min(static_cast<size_t>(layout.all) * 2 * layout.unit,
+                      std::max(kSumBytes, 2 * layout.unit)) +
+             aligned(vertical_slash_workspace_bytes(layout.group, layout.all, bounds.max_length));
+  if (bounds.has_block_sparse)
+    bytes = std::max(bytes, block_sparse_workspace_bytes(
+                                bounds.q_heads, bounds.kv_heads, bounds.head_dim, bounds.span_count,
+                                bounds.max_rows, bounds.max_length, bounds.row_tile));
+  return bytes;
 }
 
 void run_minference_plan(const cuda::Context& context, const MinferencePlanArgs& args) {
@@ -63,9 +70,8 @@ void run_minference_plan(const cuda::Context& context, const MinferencePlanArgs&
   const Layout layout(bounds);
   auto* const column_sums = reinterpret_cast<float*>(args.workspace);
   auto* const offset_sums = reinterpret_cast<float*>(args.workspace + layout.offset_sums);
-  const int all = bounds.span_count * bounds.kv_heads;
-  for (int unit = 0; unit < all; unit += layout.units) {
-    const int units = std::min(layout.units, all - unit);
+  for (int unit = 0; unit < layout.all; unit += layout.units) {
+    const int units = std::min(layout.units, layout.all - unit);
     if (bounds.has_vertical_slash)
       run_vertical_slash(context, {.q = args.q,
                                    .q_row_stride = args.q_row_stride,

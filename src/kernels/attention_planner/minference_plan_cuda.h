@@ -47,7 +47,8 @@ struct MinferencePlanArgs {
 
 // The sizes of a head's places and the row tile; no arrays.
 CudaPlanArrays minference_plan_sizes(const MinferenceBounds& bounds);
-// Sums are held for as many heads at once as fit 128 MB (one KV head's at least).
+// Enough for spans of fewer rows and keys too. Sums are held for as many heads at once as fit 128
+// MB (one KV head's at least).
 size_t minference_plan_workspace_bytes(const MinferenceBounds& bounds);
 void run_minference_plan(const cuda::Context& context, const MinferencePlanArgs& args);
 

@@ -15,9 +15,9 @@ struct HeadReport {
   // Query-key pairs of the program, counted in whole row tiles; 0 for an A-shape, whose pairs
   // follow from the shapes.
   int64_t pairs = 0;
-  int64_t dense_pairs = 0;  // of dense attention in the same tiles
-  int32_t is_dense = 0;     // made dense, as its index holds too large a share
-  int32_t padding = 0;
+  int64_t dense_pairs = 0;     // of dense attention in the same tiles
+  int32_t is_dense = 0;        // made dense, as its index holds too large a share
+  int32_t is_query_aware = 0;  // of FlexPrefill's heads
 };
 
 struct CudaPlanArrays {

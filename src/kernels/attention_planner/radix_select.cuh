@@ -4,6 +4,7 @@
 // the first are taken; NaN is the lowest. Sums of scores are integers, so that neither the order of
 // arrival nor the cut into threads changes a bit.
 
+#include "kernels/attention_planner/radix_threshold.h"
 #include "kernels/block_team.cuh"
 #include "kernels/cuda_device.cuh"
 
@@ -29,12 +30,6 @@ inline constexpr float kMassUnit = 0x1p-36f;
 __device__ __forceinline__ uint64_t mass_of(float score) {
   return score > 0 ? __float2ull_rn(fminf(score, 64.0f) * (1 / kMassUnit)) : 0;
 }
-
-// What is taken of a row: every key above `key`, and the first `equal` of those equal to it.
-struct Threshold {
-  uint32_t key;
-  uint32_t equal;
-};
 
 template <class Group, int kThreads, bool kByMass>
 struct Shared {

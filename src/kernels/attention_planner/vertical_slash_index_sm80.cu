@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "kernels/attention_planner/radix_select.cuh"
+#include "kernels/attention_planner/score_row.cuh"
 #include "kernels/attention_planner/vertical_slash_index_cuda.h"
 #include "kernels/cuda_device.cuh"
 
@@ -12,11 +13,8 @@ namespace {
 
 constexpr int kThreads = 1024;
 constexpr int kWarps = kThreads / 32;
-constexpr int kVector = 4;  // scores a lane reads at once
-constexpr int kBatch = 4;   // such reads under way at once
-// From here on what a cluster saves is more than what its barriers cost (on an H100 0.15 ms against
-// 0.19 at 128K, 2.1 against 1.0 at 1M). The choice changes no bit.
-constexpr int64_t kLongRow = 1 << 18;
+using Row = radix::ScoreRow<kThreads>;
+constexpr int kVector = Row::kVector;
 
 // Of each selected head, in the workspace.
 struct HeadState {
@@ -52,46 +50,6 @@ struct Head {
   }
   __device__ __forceinline__ bool has_index() const {
     return span.rows > 0 && budget.kind == HeadKind::kVerticalSlash;
-  }
-};
-
-// One row of scores as keys, the forced ones first of all, and a block's part of it.
-struct Row {
-  const float* scores;
-  int length, forced;
-  int first, last;  // the part; begins at a multiple of 4
-
-  __device__ __forceinline__ uint32_t key(int i, float score) const {
-    if (i >= length) return radix::kNone;
-    return radix::key_of(i < forced ? INFINITY : score);
-  }
-  // Four at a time, from a multiple of 4 on. The row's memory is a multiple of 4 long.
-  __device__ __forceinline__ float4 read(int i) const {
-    return i < length ? *reinterpret_cast<const float4*>(scores + i) : float4{};
-  }
-  // Calls use(index, score) in whole warps for the part; indices beyond it are `length`.
-  template <class Use>
-  __device__ __forceinline__ void for_each(Use&& use) const {
-    constexpr int kStride = kThreads * kVector;
-#pragma unroll 1
-    for (int step = first; step < last; step += kStride * kBatch) {
-      float4 scores_of[kBatch];
-      const int from = step + static_cast<int>(threadIdx.x) * kVector;
-#pragma unroll
-      for (int i = 0; i < kBatch; ++i) {
-        const int at = from + i * kStride;
-        scores_of[i] = at < last ? read(at) : float4{};
-      }
-#pragma unroll
-      for (int i = 0; i < kBatch; ++i) {
-        if (step + i * kStride >= last) break;
-        const int at = from + i * kStride < last ? from + i * kStride : length;
-        use(at, scores_of[i].x);
-        use(at + 1, scores_of[i].y);
-        use(at + 2, scores_of[i].z);
-        use(at + 3, scores_of[i].w);
-      }
-    }
   }
 };
 
@@ -235,8 +193,7 @@ __device__ __forceinline__ void select(const Params& params) {
   const bool is_columns = blockIdx.y == 0;
   const float* sums = is_columns ? args.column_sums : args.offset_sums;
   const auto forced = static_cast<int>(is_columns ? kForcedColumns : kForcedOffsets);
-  const int part =
-      (head.length + Group::kBlocks * kVector - 1) / (Group::kBlocks * kVector) * kVector;
+  const int part = Row::part_of(head.length, Group::kBlocks);
   const Row row{.scores = sums + head.row * args.sums_row_stride,
                 .length = head.length,
                 .forced = min(forced, head.length),
@@ -489,7 +446,7 @@ void run_vertical_slash_index(const cuda::Context& context, const VerticalSlashI
                       .offsets = reinterpret_cast<int32_t*>(args.workspace + layout.offsets)};
   const auto rows = static_cast<unsigned>(heads);
   // Code for clusters exists for 9.0 alone (see KvasirCuda.cmake).
-  if (context.compute_capability == 90 && args.max_length >= kLongRow)
+  if (context.compute_capability == 90 && args.max_length >= radix::kLongRow)
     launch(context, select_by_cluster, dim3(rows * Cluster::kBlocks, 2), kThreads, 0, params);
   else
     launch(context, select_by_block, dim3(rows, 2), kThreads, 0, params);

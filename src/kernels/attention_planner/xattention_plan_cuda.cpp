@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "kernels/antidiagonal/antidiagonal_cuda.h"
+#include "kernels/attention_planner/block_programs_cuda.h"
 #include "kernels/attention_planner/block_sparse_cuda.h"
 #include "kernels/attention_planner/mass_blocks_cuda.h"
 
@@ -22,16 +23,20 @@ struct Layout {
                                           bounds.max_length);
     };
     // Whole blocks of query groups are rounded up to, so bytes do not grow evenly.
-    const size_t of_many = std::max<size_t>(1, bytes_of(64) / 64);
-    tiles = std::clamp(static_cast<int>(kEstimateBytes / of_many), 1, std::max(1, all_tiles));
-    const size_t masses = static_cast<size_t>(bounds.q_heads) * static_cast<size_t>(tiles) *
-                          static_cast<size_t>(blocks) * sizeof(float);
-    estimate = (masses + 255) / 256 * 256;
-    bytes = estimate + bytes_of(tiles);
+    const size_t of_tile = std::max<size_t>(1, bytes_of(64) / 64);
+    tiles = std::clamp(static_cast<int>(kEstimateBytes / of_tile), 1, std::max(1, all_tiles));
+    const size_t masses = static_cast<size_t>(bounds.q_heads) * static_cast<size_t>(blocks) *
+                          sizeof(float);  // of a tile
+    estimate = (static_cast<size_t>(tiles) * masses + 255) / 256 * 256;
+    // Of shorter spans more tiles are taken at once.
+    const size_t both = of_tile + masses;
+    most_bytes = std::min(static_cast<size_t>(std::max(1, all_tiles)) * both,
+                          std::max(kEstimateBytes / of_tile * both + both, both)) +
+                 256 + bytes_of(1);
   }
   int all_tiles, tiles;  // of a span, and at once
   int64_t blocks;
-  size_t estimate, bytes;
+  size_t estimate, most_bytes;
 };
 
 }  // namespace
@@ -46,7 +51,7 @@ CudaPlanArrays xattention_plan_sizes(const XAttentionBounds& bounds) {
 }
 
 size_t xattention_plan_workspace_bytes(const XAttentionBounds& bounds) {
-  return Layout(bounds).bytes;
+  return Layout(bounds).most_bytes;
 }
 
 void run_xattention_plan(const cuda::Context& context, const XAttentionPlanArgs& args) {
@@ -61,7 +66,9 @@ void run_xattention_plan(const cuda::Context& context, const XAttentionPlanArgs&
                              .spans = args.spans,
                              .span = span,
                              .plan = args.plan};
-    begin_mass_blocks(context, selection);
+    const BlockProgramsArgs programs{
+        .q_heads = bounds.q_heads, .spans = args.spans, .span = span, .plan = args.plan};
+    begin_block_programs(context, programs);
     for (int tile = 0; tile < layout.all_tiles; tile += layout.tiles) {
       selection.first_tile = tile;
       selection.tiles = std::min(layout.tiles, layout.all_tiles - tile);
@@ -81,7 +88,7 @@ void run_xattention_plan(const cuda::Context& context, const XAttentionPlanArgs&
                                  .workspace = args.workspace + layout.estimate});
       run_mass_blocks(context, selection);
     }
-    end_mass_blocks(context, selection, args.densest);
+    end_block_programs(context, programs, args.densest);
   }
 }
 

@@ -39,7 +39,8 @@ struct XAttentionPlanArgs {
 
 // The sizes of a head's places and the row tile; no arrays.
 CudaPlanArrays xattention_plan_sizes(const XAttentionBounds& bounds);
-// For as many row tiles at once as fit 128 MB (one at least).
+// Enough for spans of fewer rows and keys too. For as many row tiles at once as fit 128 MB (one at
+// least).
 size_t xattention_plan_workspace_bytes(const XAttentionBounds& bounds);
 void run_xattention_plan(const cuda::Context& context, const XAttentionPlanArgs& args);
 

@@ -110,7 +110,7 @@ struct Producer {
       shared.queries_free[i].init(C::kConsumerWarps);
     }
     for (int i = 0; i < kTiles; ++i) {
-      shared.tile_full[i].init(1);
+      shared.tile_full[i].init(32);  // each lane says that what it wrote is there
       shared.tile_free[i].init(C::kConsumerWarps + 3);  // and all warps that copy
     }
     for (int i = 0; i < kItems; ++i) {
@@ -180,7 +180,7 @@ struct Producer {
       const uint32_t flags = tile.flags;
       is_end = (flags & kTileIsEnd) != 0;
       if (!is_end) keys += (flags & kTileIsSplit) != 0 ? kKeyTile / 2 : kKeyTile;
-      if (lane == 0) shared.tile_full[tiles.stage].arrive();
+      shared.tile_full[tiles.stage].arrive();
     }
     if (lane == 0 && params.scored_pairs)
       atomicAdd(params.scored_pairs + item.tile.span, keys * item.tile.rows);

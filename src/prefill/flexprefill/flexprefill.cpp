@@ -8,16 +8,14 @@
 #include "base/check.h"
 #include "kernels/vertical_slash/vertical_slash.h"
 #include "prefill/block_bitmap.h"
+#include "prefill/estimate_pairs.h"
 #include "prefill/means.h"
 #include "prefill/select.h"
 
 namespace kvasir::prefill::flexprefill {
 namespace {
 
-constexpr int64_t kBlock = 128;
 constexpr float kInfinity = std::numeric_limits<float>::infinity();
-
-int64_t blocks_of(int64_t keys) { return (keys + kBlock - 1) / kBlock; }
 
 // Sums of every 128 entries; `scale` times.
 std::vector<float> block_sums(std::span<const float> values, float scale) {
@@ -92,8 +90,8 @@ class Group {
     columns_ = workspace_.array<float>(heads * length);
     distances_ = workspace_.array<float>(heads * length);
     run_estimate(chunk_.rows, columns_, distances_);
-    report.scored_pairs +=
-        static_cast<uint64_t>(2 * heads * length * last_queries() + heads * blocks_);
+    report.scored_pairs += static_cast<uint64_t>(heads) *
+                           (last_query_pairs(chunk_, kBlock) + static_cast<uint64_t>(blocks_));
     if (chunk_.rows <= kernels::kEstimateQueries) return;
     const auto columns = workspace_.array<float>(heads * length);
     const auto distances = workspace_.array<float>(heads * length);
@@ -195,8 +193,7 @@ class Group {
       score_means(mean, row);
       softmax(row);
     });
-    for (int64_t tile = 0; tile < chunk_.tiles(); ++tile)
-      report.scored_pairs += static_cast<uint64_t>(blocks_of(chunk_.tile_end(tile)));
+    report.scored_pairs += mean_pairs(chunk_, kBlock);
     const double mass = options_.gamma >= 1 ? std::numeric_limits<double>::infinity()
                                             : options_.gamma * sum_of(map);
     cut_reaching(map, mass, scratch).for_each(map, [&](int64_t i) {
@@ -238,7 +235,7 @@ FlexReport plan_layer(const kernels::CpuContext& context, const Options& options
   KVASIR_CHECK(queries.chunk.row_tile == kBlock, "blocks are of 128 queries");
   output.row_tile = queries.chunk.row_tile;
   FlexReport report;
-  if (blocks_of(queries.chunk.length()) <= std::max<int64_t>(2, options.min_blocks)) {
+  if (blocks_of(queries.chunk.length()) <= dense_blocks(options.min_blocks)) {
     for (int head = 0; head < queries.q_heads; ++head) {
       output.segments.push_back({.count = kernels::kNoBound});
       output.end_head(output.segments.size() - 1);

@@ -28,6 +28,11 @@
 
 namespace kvasir::prefill::flexprefill {
 
+inline constexpr int64_t kBlock = 128;
+constexpr int64_t blocks_of(int64_t keys) { return (keys + kBlock - 1) / kBlock; }
+// All heads are dense where there are no more blocks.
+constexpr int64_t dense_blocks(int64_t min_blocks) { return min_blocks < 2 ? 2 : min_blocks; }
+
 struct Options {
   double gamma = 0.95;     // the authors' setting for accuracy; the released code's is 0.9
   double tau = 0.1;        // 0: no head is query-aware

@@ -10,7 +10,12 @@ class FlexPrefill final : public QueryPlanner {
  public:
   explicit FlexPrefill(const Options& options) : QueryPlanner(128), options_(options) {}
 
-  std::optional<std::string> gpu_refusal() const override { return "flexprefill"; }
+  std::optional<GpuRecipe> gpu_recipe(int /*layer*/) const override {
+    return FlexPrefillRecipe{.gamma = options_.gamma,
+                             .tau = options_.tau,
+                             .min_blocks = static_cast<int32_t>(options_.min_blocks),
+                             .densest = options_.densest};
+  }
 
  private:
   Report plan_heads(const PlanSite& site, const LayerQueries& queries,

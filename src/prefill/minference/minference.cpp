@@ -5,6 +5,7 @@
 #include "base/check.h"
 #include "kernels/vertical_slash/vertical_slash.h"
 #include "prefill/a_shape.h"
+#include "prefill/estimate_pairs.h"
 
 namespace kvasir::prefill::minference {
 namespace {
@@ -86,9 +87,7 @@ class Group {
                             : clamp_budgets(wanted.first, wanted.second, options_.ratio, length);
       select_vertical_slash(columns, offsets, budgets, selections_[static_cast<size_t>(i)]);
     });
-    // Each query meets each key twice.
-    report.scored_pairs += static_cast<uint64_t>(
-        2 * heads * length * std::min(queries_.chunk.rows, kernels::kEstimateQueries));
+    report.scored_pairs += static_cast<uint64_t>(heads) * last_query_pairs(queries_.chunk);
   }
 
   void append_index(const Selection& selection, Report& report, PlanBuffer& output) {
@@ -109,9 +108,7 @@ class Group {
   void append_blocks(int head, Report& report, PlanBuffer& output) {
     if (block_means_.empty()) block_means_ = block_means(queries_, kv_head_);
     append_block_sparse(queries_, head, block_means_, options_.blocks, output);
-    const Chunk& chunk = queries_.chunk;
-    for (int64_t tile = 0; tile < chunk.tiles(); ++tile)
-      report.scored_pairs += static_cast<uint64_t>((chunk.tile_end(tile) - 1) / kBlockKeys + 1);
+    report.scored_pairs += mean_pairs(queries_.chunk, kBlockKeys);
   }
 
   const kernels::CpuContext& context_;

@@ -27,17 +27,14 @@ class MInference final : public QueryPlanner {
 
   std::optional<GpuRecipe> gpu_recipe(int layer) const override {
     const auto heads = static_cast<size_t>(q_heads_);
-    return GpuRecipe{
+    return MinferenceRecipe{
         .heads = std::span(budgets_).subspan(static_cast<size_t>(layer) * heads, heads),
         .mass = static_cast<float>(options_.mass),
-        .densest = options_.densest};
+        .densest = options_.densest,
+        .blocks = static_cast<int32_t>(options_.blocks.blocks)};
   }
   std::optional<std::string> gpu_refusal() const override {
     if (options_.index == IndexMode::kReference) return "index=reference";
-    const auto is_block = [](const kernels::HeadBudget& head) {
-      return head.kind == kernels::HeadKind::kBlockSparse;
-    };
-    if (std::ranges::any_of(budgets_, is_block)) return "block_sparse heads";
     return std::nullopt;
   }
 

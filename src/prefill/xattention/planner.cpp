@@ -1,7 +1,5 @@
 #include "prefill/xattention/planner.h"
 
-#include <string>
-
 #include "prefill/options.h"
 #include "prefill/xattention/xattention.h"
 
@@ -12,7 +10,11 @@ class XAttention final : public QueryPlanner {
  public:
   explicit XAttention(const Options& options) : QueryPlanner(128), options_(options) {}
 
-  std::optional<std::string> gpu_refusal() const override { return "xattention"; }
+  std::optional<GpuRecipe> gpu_recipe(int /*layer*/) const override {
+    return XAttentionRecipe{.stride = options_.stride,
+                            .threshold = static_cast<float>(options_.threshold),
+                            .densest = options_.densest};
+  }
 
  private:
   Report plan_heads(const PlanSite& site, const LayerQueries& queries,

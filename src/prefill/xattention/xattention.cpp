@@ -6,6 +6,7 @@
 #include "base/check.h"
 #include "kernels/antidiagonal/antidiagonal.h"
 #include "prefill/block_bitmap.h"
+#include "prefill/estimate_pairs.h"
 #include "prefill/select.h"
 
 namespace kvasir::prefill::xattention {
@@ -38,7 +39,8 @@ class Group {
       plan_tiles(tile, std::min(tile + at_once, chunk_.tiles()));
     for (const BlockBitmap& bitmap : bitmaps_)
       end_bitmap_head(bitmap, options_.densest, report, output);
-    report.scored_pairs += scored_pairs();
+    report.scored_pairs +=
+        static_cast<uint64_t>(std::ssize(heads_)) * antidiagonal_pairs(chunk_, options_.stride);
   }
 
  private:
@@ -95,14 +97,6 @@ class Group {
     if (options_.head_thresholds.empty()) return options_.threshold;
     const auto index = int64_t{queries_.layer} * queries_.q_heads + heads_[head];
     return double{options_.head_thresholds[static_cast<size_t>(index)]};
-  }
-
-  // A pair of groups takes `stride` products.
-  uint64_t scored_pairs() const {
-    const int64_t stride = options_.stride, groups = (chunk_.rows + stride - 1) / stride;
-    const int64_t seen_by_first = chunk_.query_offset / stride + 1;
-    const int64_t pairs = groups * seen_by_first + groups * (groups - 1) / 2;
-    return static_cast<uint64_t>(std::ssize(heads_) * pairs * stride);
   }
 
   const kernels::CpuContext& context_;
