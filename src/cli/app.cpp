@@ -416,9 +416,13 @@ void add_accuracy(Adder& add, BenchFlags& bench, EngineOptions& engine) {
 void add_bench(CLI::App& app, Options& options) {
   Adder add(app);
   BenchFlags& bench = options.bench;
-  const std::string what = std::string(kBenchSpeed) + "|" + kBenchAccuracy;
-  add.text("WHAT", what, "what to measure",
+  const std::string what = std::string(kBenchSpeed) + "|" + kBenchAccuracy + "|" + kBenchRuns;
+  add.text("WHAT", what, "what to measure, or to make of runs",
            [&bench, what](const auto& v) { bench.what = choose("bench", v, split_choices(what)); });
+  add.text("RUN", "DIR", "report, compare: the folder of a run, or its outcomes",
+           [&bench](const std::string& v) { bench.run = v; });
+  add.text("OTHER", "DIR", "compare: the second run; also two files of --record",
+           [&bench](const std::string& v) { bench.other = v; });
   add_model(add, options.engine);
   add_engine(add, options.engine);
   add.group("Measurement");

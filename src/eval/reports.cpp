@@ -61,6 +61,12 @@ report::Axis axis_from_0(const char* label, NumberStyle style = NumberStyle::kPl
   return axis;
 }
 
+report::Axis computed_axis() {
+  report::Axis axis = axis_from_0("computed", NumberStyle::kPercent);
+  axis.most = 1.02;  // dense lies within, not on the edge
+  return axis;
+}
+
 report::Axis accuracy_axis() {
   report::Axis axis = axis_from_0("accuracy", NumberStyle::kPercent);
   axis.most = 1;
@@ -125,11 +131,13 @@ class Section {
                             "mean from the first row's",
                         .columns = {{"methods", false}},
                         .rows = {}};
-    for (const std::string& task : tasks_) table.columns.push_back({task_label(task)});
     for (const char* head : {"mean", "difference", "failed"}) table.columns.push_back({head});
+    if (tasks_.size() > 1)
+      for (const std::string& task : tasks_) table.columns.push_back({task_label(task)});
+    else
+      table.columns[1].head = task_label(tasks_.front());
     for (const size_t row : rows_) {
       std::vector<Cell> cells{labels_[row]};
-      for (const std::string& task : tasks_) cells.push_back(accuracy(find(row, task, length)));
       const SummaryCell* all = find(row, "", length);
       cells.push_back(accuracy(all));
       if (all == nullptr || row == 0)
@@ -140,6 +148,8 @@ class Section {
                         interval_text(all->difference_interval, "{:+.2f} to {:+.2f}")),
             all->difference);
       cells.push_back(all ? report::count(all->errors) : Cell(""));
+      if (tasks_.size() > 1)
+        for (const std::string& task : tasks_) cells.push_back(accuracy(find(row, task, length)));
       table.rows.push_back(std::move(cells));
     }
     return table;
@@ -255,8 +265,7 @@ class Section {
       std::function<double(const SummaryCell&)> of;
     };
     const Cost kinds[] = {
-        {"share of prefill attention that is computed",
-         axis_from_0("computed", NumberStyle::kPercent),
+        {"share of prefill attention that is computed", computed_axis(),
          [](const SummaryCell& cell) { return cell.computed_fraction; }},
         {"KV of a session", axis_from_0("MiB"),
          [](const SummaryCell& cell) { return static_cast<double>(cell.kv_bytes) / (1 << 20); }},
