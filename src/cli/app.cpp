@@ -404,7 +404,9 @@ void add_accuracy(Adder& add, BenchFlags& bench, EngineOptions& engine) {
              else
                choose("--prompt", v, split_choices("product|file:FILE"));
            });
-  add.text("--out", "DIR", "where outcomes go (default: a new folder in bench-results)",
+  add.text("--out", "DIR",
+           "where outcomes go (default: a new folder in bench-results); of report a file: *.html, "
+           "*.md, *.csv or *.json (default: all of them in the folder)",
            [&run](const std::string& v) { run.out = v; });
   add.flag("--resume", "go on with the outcomes in --out", run.resume);
   add.integer("--context", "tokens of KV to plan for (default: of several sessions)",

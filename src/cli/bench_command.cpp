@@ -107,11 +107,9 @@ int make_report(const Options& options, Environment& environment) {
   const eval::OutcomeFile outcomes = eval::read_outcomes(run).value();
   if (!outcomes.notice.empty()) environment.note(outcomes.notice);
   const std::filesystem::path folder =
-      std::filesystem::is_directory(run) ? run / "" : std::filesystem::absolute(run).parent_path();
-  const std::string title =
-      "Benchmark " + std::filesystem::absolute(folder / "").parent_path().filename().string();
+      std::filesystem::is_directory(run) ? run : std::filesystem::absolute(run).parent_path();
   if (!file.empty())
-    eval::write_report(outcomes.outcomes, file, title);
+    eval::write_report(outcomes.outcomes, file, eval::run_title(folder));
   else
     eval::write_reports(outcomes.outcomes, folder);
   environment.note("wrote " + (file.empty() ? folder / "report.html" : file).string());

@@ -450,11 +450,17 @@ void write_report(std::span<const Outcome> outcomes, const std::filesystem::path
       .value();
 }
 
+std::string run_title(const std::filesystem::path& folder) {
+  return "Benchmark " + std::filesystem::absolute(folder / "")
+                            .lexically_normal()
+                            .parent_path()
+                            .filename()
+                            .string();
+}
+
 void write_reports(std::span<const Outcome> outcomes, const std::filesystem::path& folder) {
-  const std::string title =
-      "Benchmark " + (folder.has_filename() ? folder : folder.parent_path()).filename().string();
   for (const char* name : {"report.html", "report.md", "report.csv", "report.json"})
-    write_report(outcomes, folder / name, title);
+    write_report(outcomes, folder / name, run_title(folder));
 }
 
 }  // namespace kvasir::eval

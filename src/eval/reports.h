@@ -24,6 +24,8 @@ std::string report_markdown(const Summary& summary, const std::string& title);
 // Error: kInvalidArgument for another extension or where there are no outcomes; kIo.
 void write_report(std::span<const Outcome> outcomes, const std::filesystem::path& file,
                   const std::string& title);
+// What reports of a run in `folder` are headed with.
+std::string run_title(const std::filesystem::path& folder);
 // report.html, report.md, report.csv and report.json in `folder`.
 void write_reports(std::span<const Outcome> outcomes, const std::filesystem::path& folder);
 
