@@ -19,7 +19,7 @@ using report::Cell;
 using report::LineChart;
 using report::NumberStyle;
 
-constexpr size_t kMostLines = 8;  // of a chart, as many as there are colours
+constexpr size_t kMostLines = 5;  // of a chart: bands of more hide one another
 
 // What pages and Markdown are made of, section by section.
 struct Sink {
@@ -236,6 +236,7 @@ class Section {
     chart.title = "Accuracy by turn: " + title(length);
     chart.description = "A line a method, with the 95 % interval of each turn.";
     chart.x.label = "turn";
+    chart.x.style = NumberStyle::kWhole;
     chart.y = accuracy_axis();
     charts(std::move(chart), [&](size_t row, auto& points) {
       for (const int64_t turn : turns_)
@@ -339,9 +340,10 @@ std::string lede(const Summary& summary) {
       errors += cell.errors;
     }
   return fmt::format(
-      "{} answers under {} {} of methods; {}. Accuracy is that of the strict scorers; every "
+      "{} {} under {} {} of methods; {}. Accuracy is that of the strict scorers; every "
       "interval holds 95 %.",
-      with_thousands(questions), summary.rows.size(), summary.rows.size() == 1 ? "row" : "rows",
+      with_thousands(questions), questions == 1 ? "answer" : "answers", summary.rows.size(),
+      summary.rows.size() == 1 ? "row" : "rows",
       errors == 0 ? "none failed"
                   : fmt::format("{} failed and count as wrong", with_thousands(errors)));
 }
