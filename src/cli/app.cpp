@@ -457,10 +457,12 @@ void add_train(CLI::App& app, Options& options) {
   add.flag("--resume", "go on from the latest checkpoint in --output", train.resume);
   add_device(add, options.engine);
   add.group("Several devices");
-  add.integer("--processes", "started with the same command, one a device (default: 1)",
+  add.integer("--processes", "one for each GPU of this host, started by this one (default: 1)",
               train.processes, 1, kMostThreads);
-  add.integer("--rank", "which of them this is, from 0 on", train.rank, 0, kMostThreads);
-  add.text("--meet", "HOST:PORT|FILE", "where they meet: process 0 listens there, or a new file",
+  add.integer("--rank", "of several hosts: which process this is, from 0 on", train.rank, 0,
+              kMostThreads);
+  add.text("--meet", "HOST:PORT|FILE",
+           "of several hosts: process 0 listens there, or a new file that all see",
            [&train](const std::string& v) { train.meeting = v; });
   add.group("Run");
   add.integer("--threads", "CPU threads (default: all that the process may use)",

@@ -85,7 +85,8 @@ struct TrainFlags {
   std::string what;  // a word of kTrainWhat
   std::filesystem::path recipe, corpus, output;
   bool resume = false;
-  int processes = 1, rank = 0;
+  int processes = 1;
+  std::optional<int> rank;  // none: this program starts all processes
   std::string meeting;
 };
 inline constexpr const char* kTrainWhat = "run|tokenizer|data|manifest";

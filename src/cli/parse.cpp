@@ -92,9 +92,11 @@ void check_train(const TrainFlags& train) {
   if (is_manifest && !train.recipe.empty())
     refuse("--recipe", "expected none: a manifest is made of --corpus DIR alone");
   if (is_manifest && train.corpus.empty()) refuse("train", "expected --corpus DIR");
-  if (train.rank >= train.processes) refuse("--rank", "expected less than --processes");
-  if (train.processes > 1 && train.meeting.empty())
-    refuse("--processes", "expected --meet HOST:PORT or FILE beside it");
+  if (train.rank && *train.rank >= train.processes)
+    refuse("--rank", "expected less than --processes");
+  if (train.rank.has_value() != !train.meeting.empty())
+    refuse(train.rank ? "--rank" : "--meet",
+           "expected --rank N and --meet HOST:PORT or FILE together");
   if (train.output.empty())
     refuse("train", is_manifest ? "expected --output FILE" : "expected --output DIR");
 }
