@@ -141,6 +141,11 @@ std::optional<ComparedCell> times_of(const Both& cell, const std::vector<Pair>& 
                      std::log(seconds(*pair.second) / seconds(*pair.first)));
   });
   Difference& found = compared.difference = paired_difference(groups);
+  const bool is_one_ratio = std::ranges::all_of(groups, [&](const auto& group) {
+    return std::ranges::all_of(group,
+                               [&](double log) { return std::abs(log - groups[0][0]) < 1e-12; });
+  });
+  if (is_one_ratio) found.interval = {found.value, found.value};
   found.value = std::exp(found.value);
   found.interval = groups.size() < 2 ? report::Interval{0, HUGE_VAL}
                                      : report::Interval{std::exp(found.interval.low),

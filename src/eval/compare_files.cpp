@@ -141,7 +141,12 @@ ComparisonText compare_records(const Json& first, const Json& second, const std:
                                   {"verdict", false}},
                       .rows = {}};
   Json json{{"comparison", "speed"}, {"lines", Json::array()}, {"notes", Json::array()}};
-  for (const char* key : {"benchmark", "machine", "device", "isa", "threads", "compiler"})
+  if (first["benchmark"] != second["benchmark"])
+    throw Error(ErrorCode::kInvalidArgument,
+                fmt::format("expected records of the same benchmark, found {} and {}",
+                            first["benchmark"].dump(), second["benchmark"].dump()),
+                "kvasir bench compare");
+  for (const char* key : {"machine", "device", "isa", "threads", "compiler"})
     if (first.value(key, Json()) != second.value(key, Json()))
       json["notes"].push_back(fmt::format("{}: {} and {}", key, first.value(key, Json()).dump(),
                                           second.value(key, Json()).dump()));

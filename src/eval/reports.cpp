@@ -61,12 +61,6 @@ report::Axis axis_from_0(const char* label, NumberStyle style = NumberStyle::kPl
   return axis;
 }
 
-report::Axis computed_axis() {
-  report::Axis axis = axis_from_0("computed", NumberStyle::kPercent);
-  axis.most = 1.02;  // dense lies within, not on the edge
-  return axis;
-}
-
 report::Axis accuracy_axis() {
   report::Axis axis = axis_from_0("accuracy", NumberStyle::kPercent);
   axis.most = 1;
@@ -266,7 +260,8 @@ class Section {
       std::function<double(const SummaryCell&)> of;
     };
     const Cost kinds[] = {
-        {"share of prefill attention that is computed", computed_axis(),
+        {"share of prefill attention that is computed",
+         axis_from_0("computed", NumberStyle::kPercent),
          [](const SummaryCell& cell) { return cell.computed_fraction; }},
         {"KV of a session", axis_from_0("MiB"),
          [](const SummaryCell& cell) { return static_cast<double>(cell.kv_bytes) / (1 << 20); }},
@@ -281,6 +276,8 @@ class Section {
       chart.title = fmt::format("Accuracy against the {}: {}", cost.name, title(length));
       chart.description = "A mark a method, with the 95 % interval of its accuracy.";
       chart.x = cost.axis;
+      if (chart.x.style == NumberStyle::kPercent)  // dense lies within, not on the edge
+        chart.x.most = 1.02 * std::max(1.0, std::ranges::max(values));
       chart.y = accuracy_axis();
       charts(std::move(chart), [&](size_t row, auto& points) {
         if (const SummaryCell* cell = find(row, "", length))

@@ -155,8 +155,9 @@ class CompareFilesTest : public testing::Test {
     write_file(folder_ / name / "run.json", nlohmann::json{{"seed", seed}}.dump()).value();
     return folder_ / name;
   }
-  std::filesystem::path record(const std::string& name, double scale) {
-    const nlohmann::json json{{"benchmark", "decode"},
+  std::filesystem::path record(const std::string& name, double scale,
+                               const char* benchmark = "decode") {
+    const nlohmann::json json{{"benchmark", benchmark},
                               {"lines",
                                {{{"name", "model at 128"},
                                  {"seconds",
@@ -209,6 +210,7 @@ TEST_F(CompareFilesTest, Refusals) {
   EXPECT_EQ(code(a, folder_ / "missing"), ErrorCode::kNotFound);
   EXPECT_EQ(code(a, b), ErrorCode::kInvalidArgument);
   EXPECT_EQ(code(a, record("record.json", 1)), ErrorCode::kInvalidArgument);
+  EXPECT_EQ(code(record("a.json", 1), record("b.json", 1, "prefill")), ErrorCode::kInvalidArgument);
   EXPECT_EQ(code(a, run("empty", {.sessions = 0}, 1)), ErrorCode::kInvalidArgument);
 }
 
