@@ -404,7 +404,9 @@ void add_accuracy(Adder& add, BenchFlags& bench, EngineOptions& engine) {
              else
                choose("--prompt", v, split_choices("product|file:FILE"));
            });
-  add.text("--out", "DIR", "where outcomes go (default: a new folder in bench-results)",
+  add.text("--out", "DIR",
+           "where outcomes go (default: a new folder in bench-results); of report a file: *.html, "
+           "*.md, *.csv or *.json (default: all of them in the folder)",
            [&run](const std::string& v) { run.out = v; });
   add.flag("--resume", "go on with the outcomes in --out", run.resume);
   add.integer("--context", "tokens of KV to plan for (default: of several sessions)",
@@ -416,9 +418,13 @@ void add_accuracy(Adder& add, BenchFlags& bench, EngineOptions& engine) {
 void add_bench(CLI::App& app, Options& options) {
   Adder add(app);
   BenchFlags& bench = options.bench;
-  const std::string what = std::string(kBenchSpeed) + "|" + kBenchAccuracy;
-  add.text("WHAT", what, "what to measure",
+  const std::string what = std::string(kBenchSpeed) + "|" + kBenchAccuracy + "|" + kBenchRuns;
+  add.text("WHAT", what, "what to measure, or to make of runs",
            [&bench, what](const auto& v) { bench.what = choose("bench", v, split_choices(what)); });
+  add.text("RUN", "DIR", "report, compare: the folder of a run, or its outcomes",
+           [&bench](const std::string& v) { bench.run = v; });
+  add.text("OTHER", "DIR", "compare: the second run; also two files of --record",
+           [&bench](const std::string& v) { bench.other = v; });
   add_model(add, options.engine);
   add_engine(add, options.engine);
   add.group("Measurement");

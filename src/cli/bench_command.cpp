@@ -7,7 +7,10 @@
 #include "bench/bench.h"
 #include "cli/commands.h"
 #include "cli/exit_codes.h"
+#include "eval/compare.h"
+#include "eval/outcome_file.h"
 #include "eval/perplexity.h"
+#include "eval/reports.h"
 #include "eval/run_report.h"
 #include "eval/runner.h"
 
@@ -93,14 +96,37 @@ int accuracy(const Options& options, Environment& environment) {
                                  result.outcomes.size(), result.folder.string()));
     throw Error(ErrorCode::kCancelled, "interrupted", "kvasir bench");
   }
+  if (!result.outcomes.empty()) eval::write_reports(result.outcomes, result.folder);
   const eval::Summary summary = eval::summarize(result.outcomes);
   return write(options, eval::summary_json(summary),
                eval::summary_tables(summary, static_cast<size_t>(environment.width)), environment);
 }
 
+int make_report(const Options& options, Environment& environment) {
+  const std::filesystem::path run = options.bench.run, &file = options.bench.accuracy.out;
+  const eval::OutcomeFile outcomes = eval::read_outcomes(run).value();
+  if (!outcomes.notice.empty()) environment.note(outcomes.notice);
+  const std::filesystem::path folder =
+      std::filesystem::is_directory(run) ? run : std::filesystem::absolute(run).parent_path();
+  if (!file.empty())
+    eval::write_report(outcomes.outcomes, file, eval::run_title(folder));
+  else
+    eval::write_reports(outcomes.outcomes, folder);
+  environment.note("wrote " + (file.empty() ? folder / "report.html" : file).string());
+  return kExitOk;
+}
+
+int compare_runs(const Options& options, Environment& environment) {
+  const eval::ComparisonText text = eval::compare_files(options.bench.run, options.bench.other,
+                                                        static_cast<size_t>(environment.width));
+  return write(options, text.json, text.tables, environment);
+}
+
 }  // namespace
 
 int bench_command(const Options& options, Environment& environment) {
+  if (options.bench.what == "report") return make_report(options, environment);
+  if (options.bench.what == "compare") return compare_runs(options, environment);
   const std::string names = std::string("|") + kBenchAccuracy + "|";
   return names.find("|" + options.bench.what + "|") == std::string::npos
              ? speed(options, environment)

@@ -110,7 +110,7 @@ std::string completion_script(CLI::App& app) {
         choices += (choices.empty() ? "" : " ") + word;
       if (option->get_positional()) {
         if (option->get_type_name() == "bash") choices = "bash";
-        positionals = choices;
+        if (positionals.empty()) positionals = choices;
         continue;
       }
       for (const std::string& name : option->get_lnames()) {

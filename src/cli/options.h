@@ -73,10 +73,13 @@ struct BenchFlags {
   int repetitions = 5;
   eval::RunOptions accuracy;  // but for its lengths, documents and engine
   int64_t questions = 0;      // instead of accuracy.sessions
+  std::string run, other;     // report: the run; compare: both
 };
 // What `kvasir bench` measures: speed, in the bench room, and accuracy, in the eval room.
 inline constexpr const char* kBenchSpeed = "prefill|decode|train|tokenizer|load";
 inline constexpr const char* kBenchAccuracy = "tasks|tiny|ruler|scbench|needle|perplexity";
+// What it makes of runs that are there.
+inline constexpr const char* kBenchRuns = "report|compare";
 
 struct TrainFlags {
   std::string what;  // a word of kTrainWhat

@@ -101,7 +101,18 @@ void check_train(const TrainFlags& train) {
     refuse("train", is_manifest ? "expected --output FILE" : "expected --output DIR");
 }
 
+bool is_of_runs(const BenchFlags& bench) {
+  return bench.what == "report" || bench.what == "compare";
+}
+
 void check_bench(const BenchFlags& bench) {
+  std::string extra = bench.run;
+  if (is_of_runs(bench)) extra = bench.what == "report" ? bench.other : std::string();
+  if (!extra.empty()) refuse("bench", fmt::format("unexpected argument '{}'", extra));
+  if (bench.what == "report" && bench.run.empty())
+    refuse("bench report", "expected the folder of a run");
+  if (bench.what == "compare" && bench.other.empty())
+    refuse("bench compare", "expected two runs, or two records of speed");
   if (bench.questions > 0 && bench.accuracy.sessions > 0)
     refuse("--questions", "expected this or --sessions, found both");
   if (bench.accuracy.resume && bench.accuracy.out.empty())
@@ -114,7 +125,8 @@ void check(const Options& options, const std::string& name) {
   const bool needs_model = options.command != Command::kMethods &&
                            options.command != Command::kTrain &&
                            options.command != Command::kCompletion &&
-                           !(options.command == Command::kBench && !options.bench.shape.empty());
+                           !(options.command == Command::kBench &&
+                             (!options.bench.shape.empty() || is_of_runs(options.bench)));
   if (needs_model && options.engine.model.empty())
     refuse(name, "expected --model DIR, the folder of a model");
   if (options.command == Command::kRun) check_run(options.run);
@@ -125,7 +137,7 @@ void check(const Options& options, const std::string& name) {
   if (options.command == Command::kBench && options.bench.what.empty())
     refuse(name,
            "expected what to measure: speed (prefill, decode, train, tokenizer, load) or accuracy "
-           "(tasks, tiny, ruler, scbench, needle, perplexity)");
+           "(tasks, tiny, ruler, scbench, needle, perplexity); or report, compare");
   if (options.command == Command::kBench) check_bench(options.bench);
   if (options.command == Command::kTrain) check_train(options.train);
 }

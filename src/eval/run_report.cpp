@@ -25,19 +25,6 @@ MethodRow without_options(MethodRow row) {
   return row;
 }
 
-// Rows as tables name them: without options, where that leaves them apart.
-std::vector<std::string> labels_of(const std::vector<MethodRow>& rows) {
-  std::vector<std::string> labels;
-  for (const MethodRow& row : rows) {
-    const auto is_like = [&](const MethodRow& other) {
-      return without_options(other) == without_options(row);
-    };
-    labels.push_back(
-        row_name(std::ranges::count_if(rows, is_like) == 1 ? without_options(row) : row));
-  }
-  return labels;
-}
-
 // What a group's keys have in common: suite, length, mode.
 bool is_same_group(const CellKey& a, const CellKey& b) {
   return a.suite == b.suite && a.length == b.length && a.mode == b.mode;
@@ -143,10 +130,22 @@ nlohmann::ordered_json interval_json(const report::Interval& interval) {
 
 }  // namespace
 
+std::vector<std::string> row_labels(const std::vector<MethodRow>& rows) {
+  std::vector<std::string> labels;
+  for (const MethodRow& row : rows) {
+    const auto is_like = [&](const MethodRow& other) {
+      return without_options(other) == without_options(row);
+    };
+    labels.push_back(
+        row_name(std::ranges::count_if(rows, is_like) == 1 ? without_options(row) : row));
+  }
+  return labels;
+}
+
 std::string summary_tables(const Summary& summary, size_t width) {
   std::string text;
   const CellKey* last = nullptr;
-  const std::vector<std::string> labels = labels_of(summary.rows);
+  const std::vector<std::string> labels = row_labels(summary.rows);
   bool has_judged = false;
   for (const SummaryCell& cell : summary.cells) {
     has_judged = has_judged || cell.is_judged;

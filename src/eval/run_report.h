@@ -2,10 +2,14 @@
 // A summary for a terminal, and for machines.
 
 #include <string>
+#include <vector>
 
 #include "eval/summary.h"
 
 namespace kvasir::eval {
+
+// Rows as tables name them: without options, where that leaves them apart.
+std::vector<std::string> row_labels(const std::vector<MethodRow>& rows);
 
 // Of each suite, length and mode: methods by tasks, then methods by turns with what they cost.
 std::string summary_tables(const Summary& summary, size_t width);

@@ -177,6 +177,7 @@ std::string number_text(double value, double step, NumberStyle style) {
     case NumberStyle::kTokens:
       return tokens_text(value, step);
     case NumberStyle::kPlain:
+    case NumberStyle::kWhole:
       break;
   }
   return plain_text(value, step);

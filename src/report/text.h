@@ -26,6 +26,7 @@ enum class NumberStyle {
   kPlain,    // 0.25, 1,500, 2e-07
   kPercent,  // of a share: 0.25 is 25%
   kTokens,   // 65536 is 64K, 1,500 stays
+  kWhole,    // as plain ones; axes name nothing between whole numbers
 };
 
 // As an axis shows a value; a difference of `step` can be told from none. NaN is "–".

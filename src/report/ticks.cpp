@@ -14,6 +14,7 @@ constexpr double kLargest = 1e300;  // differences of what is beyond are no numb
 // power of two.
 double round_step(double wanted, NumberStyle style) {
   if (style == NumberStyle::kTokens && wanted > 8) return std::exp2(std::ceil(std::log2(wanted)));
+  if (style == NumberStyle::kWhole) wanted = std::max(wanted, 1.0);
   const double power = std::pow(10, std::floor(std::log10(wanted)));
   for (const double factor : {1.0, 2.0, 5.0})
     if (factor * power >= wanted * (1 - 1e-9)) return factor * power;

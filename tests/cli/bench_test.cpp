@@ -84,5 +84,31 @@ TEST(BenchAccuracy, RefusesBeforeTheModelIsLoaded) {
   expect({"bench", "perplexity", "-m", "fake"}, 2, "expected a text or a folder of texts");
 }
 
+TEST(BenchRuns, LeaveReportsThatCanBeMadeAnewAndCompared) {
+  EXPECT_EQ(run(words("left")).code, 0);
+  const std::string folder = temporary_folder() + "/left";
+  for (const char* name : {"report.html", "report.md", "report.csv", "report.json"})
+    EXPECT_FALSE(file_content(folder + "/" + name).empty()) << name;
+  const std::string page = temporary_folder() + "/page.html";
+  const Outcome again = run({"bench", "report", folder, "--out", page});
+  EXPECT_EQ(again.code, 0) << again.err;
+  EXPECT_EQ(file_content(page), file_content(folder + "/report.html"));
+
+  const Outcome table = run({"bench", "compare", folder, folder});
+  EXPECT_EQ(table.code, 0) << table.err;
+  EXPECT_NE(table.out.find(" 0 better, 0 worse."), std::string::npos) << table.out;
+  const Outcome json = run({"bench", "compare", folder, folder, "--json"});
+  EXPECT_EQ(Json::parse(json.out)["cells"][0]["verdict"], "same");
+}
+
+TEST(BenchRuns, Refusals) {
+  const auto code = [](const Words& arguments) { return run(arguments).code; };
+  EXPECT_EQ(code({"bench", "report"}), 2);
+  EXPECT_EQ(code({"bench", "compare", "a"}), 2);
+  EXPECT_EQ(code({"bench", "report", "a", "b"}), 2);
+  EXPECT_EQ(code({"bench", "tasks", "a", "-m", "fake"}), 2);
+  EXPECT_EQ(code({"bench", "report", temporary_folder() + "/nowhere"}), 3);
+}
+
 }  // namespace
 }  // namespace kvasir::cli

@@ -135,7 +135,7 @@ TEST(Bench, HandsItsOptionsOn) {
   EXPECT_EQ(wrong.code, 2);
   EXPECT_EQ(wrong.err,
             "kvasir: error: bench: expected one of prefill, decode, train, tokenizer, load, tasks, "
-            "tiny, ruler, scbench, needle, perplexity, found 'speed'\n");
+            "tiny, ruler, scbench, needle, perplexity, report, compare, found 'speed'\n");
 }
 
 }  // namespace

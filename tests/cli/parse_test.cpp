@@ -286,7 +286,7 @@ TEST(Parse, RefusesConflictsAndWrongCounts) {
             "score: expected a FILE of text or --ids FILE, and not both");
   EXPECT_EQ(refusal({"bench", "-m", "m"}),
             "bench: expected what to measure: speed (prefill, decode, train, tokenizer, load) or "
-            "accuracy (tasks, tiny, ruler, scbench, needle, perplexity)");
+            "accuracy (tasks, tiny, ruler, scbench, needle, perplexity); or report, compare");
   EXPECT_EQ(refusal({"bench", "tiny", "-m", "m", "--questions", "9", "--sessions", "3"}),
             "--questions: expected this or --sessions, found both");
   EXPECT_EQ(refusal({"bench", "tiny", "-m", "m", "--resume"}),

@@ -26,6 +26,13 @@ TEST(Ticks, LinearOnesAreRound) {
             (Words{"0%", "20%", "40%", "60%", "80%", "100%"}));
 }
 
+TEST(Ticks, NothingLiesBetweenWholeNumbers) {
+  const std::vector<double> turns{1, 5};
+  EXPECT_EQ(texts(make_scale({.style = NumberStyle::kWhole}, turns, 9)),
+            (Words{"1", "2", "3", "4", "5"}));
+  EXPECT_EQ(texts(make_scale({}, turns, 9)).size(), 9u);
+}
+
 TEST(Ticks, TokensComeInPowersOfTwo) {
   const std::vector<double> values{0, 50000};
   EXPECT_EQ(texts(make_scale({.style = NumberStyle::kTokens}, values, 5)),
