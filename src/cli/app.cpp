@@ -406,6 +406,39 @@ void add_train(CLI::App& app, Options& options) {
   add.flag("--json", "one JSON object on stdout", options.json);
 }
 
+void add_search(CLI::App& app, Options& options) {
+  Adder add(app);
+  SearchFlags& search = options.search;
+  add.text(
+      "WHAT", kSearchWhat, "the method that options are searched for",
+      [&search](const auto& v) { search.what = choose("search", v, split_choices(kSearchWhat)); });
+  add_model(add, options.engine);
+  add_engine(add, options.engine);
+  add.group("Text");
+  add.text("-d,--document", "FILE|-", "text to search on",
+           [&search](const std::string& v) { search.document = v; });
+  add.integer("--length", "of the document, in tokens (default: all that the model reads)",
+              search.length, 1, kMostContext);
+  add.text("-o,--output", "DIR", "where results go, layer by layer; a search goes on there",
+           [&search](const std::string& v) { search.output = v; });
+  add.group("minference");
+  add.choice("--objective", "output|recall|count5e-3",
+             "what makes a pattern the best: error of the output, kept attention, or elements that "
+             "differ (default: output)",
+             search.objective);
+  constexpr Range kShare{.least = 0, .least_is_open = true, .most = 1};
+  add.number("--density", "scale patterns to this share of dense attention", search.density,
+             kShare);
+  add.number("--recall", "enlarge each head's pattern until it keeps this share of the attention",
+             search.recall, kShare);
+  add.flag("--vertical-slash-only", "try no other patterns", search.vertical_slash_only);
+  add.group("Engine");
+  add.integer("--chunk", "rows that are planned together (default: 8192)", options.engine.chunk, 1,
+              kMostChunk);
+  add.group("Output");
+  add.flag("--json", "one JSON object on stdout", options.json);
+}
+
 CLI::App& add_command(CLI::App& app, const char* name, const char* help) {
   CLI::App& command = *app.add_subcommand(name, help);
   command.allow_extras();
@@ -440,6 +473,7 @@ std::unique_ptr<CLI::App> build_app(Options& options) {
   add_methods.flag("--json", "one JSON object on stdout", options.json);
   add_bench(add_command(*app, "bench", "measure speed"), options);
   add_train(add_command(*app, "train", "train a model, prepare what it is trained on"), options);
+  add_search(add_command(*app, "search", "find a prefill method's options for a model"), options);
   CLI::App& completion = add_command(*app, "completion", "print a shell completion script");
   Adder(completion).text("SHELL", "bash", "the shell", [](const std::string& value) {
     choose("completion", value, split_choices("bash"));

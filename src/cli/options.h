@@ -14,7 +14,18 @@
 
 namespace kvasir::cli {
 
-enum class Command { kRun, kScore, kPlan, kInfo, kTokenize, kMethods, kBench, kTrain, kCompletion };
+enum class Command {
+  kRun,
+  kScore,
+  kPlan,
+  kInfo,
+  kTokenize,
+  kMethods,
+  kBench,
+  kTrain,
+  kSearch,
+  kCompletion
+};
 
 // What one request may set; flags set it for all, a line of --batch for itself.
 struct GenerationOptions {
@@ -85,6 +96,17 @@ struct TrainFlags {
 };
 inline constexpr const char* kTrainWhat = "run|tokenizer|data|manifest";
 
+struct SearchFlags {
+  std::string what;  // a word of kSearchWhat
+  std::string document;
+  std::filesystem::path output;
+  std::optional<int64_t> length;  // of the document, in tokens
+  std::string objective = "output";
+  std::optional<double> density, recall;
+  bool vertical_slash_only = false;
+};
+inline constexpr const char* kSearchWhat = "minference";
+
 struct Options {
   Command command = Command::kRun;
   EngineOptions engine;  // model, device, dtype, threads, context, chunk, max_sequences, ...
@@ -97,6 +119,7 @@ struct Options {
   TokenizeOptions tokenize;
   BenchFlags bench;
   TrainFlags train;
+  SearchFlags search;
 };
 
 // What parsing gives: options, or text to print on standard output (--help, --version, a

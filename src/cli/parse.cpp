@@ -99,6 +99,12 @@ void check_train(const TrainFlags& train) {
     refuse("train", is_manifest ? "expected --output FILE" : "expected --output DIR");
 }
 
+void check_search(const SearchFlags& search) {
+  if (search.what.empty()) refuse("search", fmt::format("expected a method: {}", kSearchWhat));
+  if (search.document.empty()) refuse("search", "expected --document FILE, a text to search on");
+  if (search.output.empty()) refuse("search", "expected --output DIR, where results go");
+}
+
 void check(const Options& options, const std::string& name) {
   if (options.run.generation.logprobs && !options.json)
     refuse("--logprobs", "expected --json beside it: only there log-probabilities are shown");
@@ -116,6 +122,7 @@ void check(const Options& options, const std::string& name) {
   if (options.command == Command::kBench && options.bench.what.empty())
     refuse(name, "expected what to measure: prefill, decode, train, tokenizer, load or tasks");
   if (options.command == Command::kTrain) check_train(options.train);
+  if (options.command == Command::kSearch) check_search(options.search);
 }
 
 // What the engine is told that requests will ask for.

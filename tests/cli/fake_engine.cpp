@@ -9,6 +9,7 @@
 
 #include "bench/bench.h"
 #include "engine/trace_prefill.h"
+#include "search/minference.h"
 #include "train/run.h"
 
 namespace kvasir {
@@ -395,6 +396,12 @@ void trace_prefill(const EngineOptions&, std::span<const TokenId>, const TraceOp
 }
 
 }  // namespace engine
+
+std::vector<search::LayerSummary> search::search_minference(const EngineOptions&,
+                                                            std::span<const TokenId>,
+                                                            const MInferenceSearch&) {
+  throw Error(ErrorCode::kUnsupported, "rules have no attention to search", "fake");
+}
 
 std::filesystem::path train::run_recipe(const RunOptions& options) {
   options.say("training " + options.recipe.string());
