@@ -336,6 +336,20 @@ void add_tokenize(CLI::App& app, Options& options) {
   add.flag("--json", "one JSON object: tokens, ids, pieces", options.json);
 }
 
+void add_lengths(Adder& add, std::vector<int64_t>& lengths) {
+  add.text(
+      "--lengths", "N,...", "tokens, apart by commas (default: a sweep)",
+      [&lengths](const std::string& value) {
+        std::string_view rest = value;
+        while (true) {
+          const size_t end = rest.find(',');
+          lengths.push_back(parse_integer(rest.substr(0, end), "--lengths", 1, int64_t{1} << 40));
+          if (end == std::string_view::npos) return;
+          rest.remove_prefix(end + 1);
+        }
+      });
+}
+
 void add_bench(CLI::App& app, Options& options) {
   Adder add(app);
   BenchFlags& bench = options.bench;
@@ -351,17 +365,7 @@ void add_bench(CLI::App& app, Options& options) {
   add.group("Measurement");
   add.choice("--shape", "16m|1b|8b",
              "a 16M, 1B or 8B Llama shape with random weights instead of the model", bench.shape);
-  add.text("--lengths", "N,...", "tokens, apart by commas (default: a sweep)",
-           [&bench](const std::string& value) {
-             std::string_view rest = value;
-             while (true) {
-               const size_t end = rest.find(',');
-               bench.lengths.push_back(
-                   parse_integer(rest.substr(0, end), "--lengths", 1, int64_t{1} << 40));
-               if (end == std::string_view::npos) return;
-               rest.remove_prefix(end + 1);
-             }
-           });
+  add_lengths(add, bench.lengths);
   add.text("-d,--document", "FILE", "text for the tokenizer; text or folder of texts for tasks",
            [&bench](const std::string& v) { bench.document = v; });
   add.integer("--repetitions", "at least (default: 5)", bench.repetitions, 1, 1000000);
@@ -419,7 +423,9 @@ void add_search(CLI::App& app, Options& options) {
            [&search](const std::string& v) { search.document = v; });
   add.integer("--length", "of the document, in tokens (default: all that the model reads)",
               search.length, 1, kMostContext);
-  add.text("-o,--output", "DIR", "where results go, layer by layer; a search goes on there",
+  add.text("-o,--output", "DIR|FILE",
+           "where results go: a folder, where a search also goes on; of auto, a file (default: "
+           "prefill_auto.json in the model's folder)",
            [&search](const std::string& v) { search.output = v; });
   add.group("minference");
   add.choice("--objective", "output|recall|count5e-3",
@@ -432,9 +438,19 @@ void add_search(CLI::App& app, Options& options) {
   add.number("--recall", "enlarge each head's pattern until it keeps this share of the attention",
              search.recall, kShare);
   add.flag("--vertical-slash-only", "try no other patterns", search.vertical_slash_only);
+  add.group("auto");
+  add.texts(
+      "--prefill", "NAME[:KEY=VALUE,...]",
+      "a method to measure beside dense; repeatable (default: those that may win)",
+      [&search](const std::string& v) { search.methods.push_back(parse_method(v, "--prefill")); });
+  add_lengths(add, search.lengths);
+  add.texts("--task", "NAME", "one of the five text tasks; repeatable (default: needle)",
+            [&search](const std::string& v) { search.tasks.push_back(v); });
+  add.integer("--documents", "of each length and task, with four questions (default: 2)",
+              search.documents, 1, 1000);
   add.group("Engine");
-  add.integer("--chunk", "rows that are planned together (default: 8192)", options.engine.chunk, 1,
-              kMostChunk);
+  add.integer("--chunk", "prompt tokens in one step (default: 8192 where a method plans)",
+              options.engine.chunk, 1, kMostChunk);
   add.group("Output");
   add.flag("--json", "one JSON object on stdout", options.json);
 }

@@ -104,8 +104,12 @@ struct SearchFlags {
   std::string objective = "output";
   std::optional<double> density, recall;
   bool vertical_slash_only = false;
+  std::vector<MethodChoice> methods;  // of auto, as the next three
+  std::vector<std::string> tasks;
+  std::vector<int64_t> lengths;
+  int documents = 2;
 };
-inline constexpr const char* kSearchWhat = "minference";
+inline constexpr const char* kSearchWhat = "minference|auto";
 
 struct Options {
   Command command = Command::kRun;

@@ -102,7 +102,8 @@ void check_train(const TrainFlags& train) {
 void check_search(const SearchFlags& search) {
   if (search.what.empty()) refuse("search", fmt::format("expected a method: {}", kSearchWhat));
   if (search.document.empty()) refuse("search", "expected --document FILE, a text to search on");
-  if (search.output.empty()) refuse("search", "expected --output DIR, where results go");
+  if (search.what == "minference" && search.output.empty())
+    refuse("search", "expected --output DIR, where results go");
 }
 
 void check(const Options& options, const std::string& name) {

@@ -2,10 +2,12 @@
 
 #include <algorithm>
 
+#include "base/method.h"
 #include "cli/commands.h"
 #include "cli/exit_codes.h"
 #include "cli/json_lines.h"
 #include "report/table.h"
+#include "search/auto.h"
 #include "search/minference.h"
 
 namespace kvasir::cli {
@@ -97,9 +99,70 @@ int search_minference_command(const Options& options, Environment& environment) 
   return kExitOk;
 }
 
+Json auto_json(const prefill::AutoDevice& device, const std::string& file) {
+  Json list = Json::array();
+  for (const prefill::AutoMeasurement& each : device.measurements)
+    list.push_back({{"length", each.length},
+                    {"method", method_text(each.method)},
+                    {"seconds", each.seconds},
+                    {"kl", each.kl},
+                    {"questions", each.questions},
+                    {"same", each.same}});
+  return {{"method", "auto"}, {"file", file}, {"device", device.device}, {"measurements", list}};
+}
+
+report::Table auto_table(const prefill::AutoDevice& device) {
+  report::Table table{.columns = {{"tokens"},
+                                  {"method", false},
+                                  {"first s"},
+                                  {"times dense"},
+                                  {"same answers"},
+                                  {"KL"},
+                                  {"auto takes", false}}};
+  double dense = 0;
+  for (const prefill::AutoMeasurement& each : device.measurements) {
+    if (each.method.name == "dense") dense = each.seconds;
+    const prefill::AutoChoice choice = choose_prefill(device, each.length, prefill::kAutoBound);
+    const bool is_taken = method_text(choice.method) == method_text(each.method);
+    table.rows.push_back({report::count(each.length), method_text(each.method),
+                          report::number(each.seconds, 3), report::number(dense / each.seconds, 2),
+                          fmt::format("{} of {}", each.same, each.questions),
+                          report::number(each.kl, 4), is_taken ? "yes" : ""});
+  }
+  return table;
+}
+
+int search_auto_command(const Options& options, Environment& environment) {
+  const SearchFlags& flags = options.search;
+  for (const MethodChoice& method : flags.methods) check_methods({.prefill = method});
+  const std::filesystem::path file =
+      flags.output.empty() ? options.engine.model / prefill::kAutoFile : flags.output;
+  const std::string text = read_text(flags.document, environment);
+  Progress progress(environment.progress_options(), "measuring", Progress::Unit::kShare);
+  const prefill::AutoDevice device =
+      search::search_auto(options.engine, {.document = text,
+                                           .methods = flags.methods,
+                                           .tasks = flags.tasks,
+                                           .lengths = flags.lengths,
+                                           .documents = flags.documents,
+                                           .output = file,
+                                           .watch = watch(progress, environment)});
+  progress.clear();
+  if (options.json) {
+    environment.out->write(json_line(auto_json(device, file.string())));
+    return kExitOk;
+  }
+  environment.out->write(terminal_table(auto_table(device)));
+  const bool is_default = flags.output.empty();
+  environment.note(fmt::format("wrote {}; use --prefill auto{}", file.string(),
+                               is_default ? "" : ":file=" + file.string()));
+  return kExitOk;
+}
+
 }  // namespace
 
 int search_command(const Options& options, Environment& environment) {
+  if (options.search.what == "auto") return search_auto_command(options, environment);
   return search_minference_command(options, environment);
 }
 

@@ -26,8 +26,12 @@ constexpr MethodOption kTriangleMix[] = {
     kLocal,
     kLast};
 
+constexpr MethodOption kAuto[] = {
+    {"file", "of measurements; without it the model's own", check_file},
+    {"bound", "KL to dense prefill up to which a method may be taken, in nats", check_bound}};
+
 constexpr MethodOption kMInference[] = {
-    {"config", "file of the heads' patterns; without it the model's own", minference::check_config},
+    {"config", "file of the heads' patterns; without it the model's own", check_file},
     {"ratio", "times the budgets of vertical-slash heads", minference::check_ratio},
     {"index", "relative or, tile by tile as in the released code, reference",
      minference::check_index},
@@ -54,6 +58,10 @@ constexpr Method kMethods[] = {
      .description = "every query attends to all positions before it",
      .capabilities = kEverywhere,
      .options = {}},
+    {.name = "auto",
+     .description = "the fastest that was measured to answer as dense does (kvasir search auto)",
+     .capabilities = kEverywhere,
+     .options = kAuto},
     {.name = "a_shape",
      .description = "every query attends to the first tokens and to its last ones",
      .capabilities = kEverywhere,
@@ -93,6 +101,10 @@ Result<std::shared_ptr<const Planner>> make_planner(const MethodChoice& choice,
   if (choice.name == "xattention") return xattention::make_xattention(choice);
   if (choice.name == "flexprefill") return flexprefill::make_flexprefill(choice);
   if (choice.name == "trianglemix") return make_trianglemix(choice, model);
+  if (choice.name == "auto")
+    return Error(ErrorCode::kUnsupported,
+                 "auto chooses by the length of a request's prompt; name a method here",
+                 "--prefill");
   return Error(ErrorCode::kInternal, "no planner for the method " + choice.name, "--prefill");
 }
 

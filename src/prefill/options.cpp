@@ -64,6 +64,13 @@ Result<void> check_number(std::string_view value, double most) {
 
 Result<void> check_share(std::string_view value) { return check_number(value, 1); }
 
+Result<void> check_bound(std::string_view value) { return check_number(value, 100); }
+
+Result<void> check_file(std::string_view value) {
+  if (!value.empty()) return {};
+  return Error(ErrorCode::kInvalidArgument, "expected the path of a file");
+}
+
 Result<void> check_layers(std::string_view value) {
   if (layer_runs(value)) return {};
   return Error(

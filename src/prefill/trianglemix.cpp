@@ -40,11 +40,13 @@ class TriangleMix final : public Planner {
 }  // namespace
 
 Result<void> check_base_method(std::string_view value) {
-  if (value != "trianglemix" && find_method(methods(), value)) return {};
+  const auto is_base = [](std::string_view name) {
+    return name != "trianglemix" && name != "auto";
+  };
+  if (is_base(value) && find_method(methods(), value)) return {};
   std::string names;
   for (const Method& method : methods())
-    if (method.name != "trianglemix")
-      names += (names.empty() ? "" : ", ") + std::string(method.name);
+    if (is_base(method.name)) names += (names.empty() ? "" : ", ") + std::string(method.name);
   return Error(ErrorCode::kInvalidArgument,
                "expected one of " + names + ", found \"" + std::string(value) + "\"");
 }

@@ -9,6 +9,7 @@
 
 #include "bench/bench.h"
 #include "engine/trace_prefill.h"
+#include "search/auto.h"
 #include "search/minference.h"
 #include "train/run.h"
 
@@ -401,6 +402,17 @@ std::vector<search::LayerSummary> search::search_minference(const EngineOptions&
                                                             std::span<const TokenId>,
                                                             const MInferenceSearch&) {
   throw Error(ErrorCode::kUnsupported, "rules have no attention to search", "fake");
+}
+
+prefill::AutoDevice search::search_auto(const EngineOptions& engine, const AutoSearch& options) {
+  if (options.methods.empty())
+    throw Error(ErrorCode::kUnsupported, "rules have no attention to measure", "fake");
+  prefill::AutoDevice device{"rules", {}};
+  for (const MethodChoice& method : options.methods)
+    device.measurements.push_back(
+        {.length = 4096, .method = method, .seconds = 1, .questions = 4, .same = 4});
+  log().loads += engine.model.empty() ? 0 : 1;
+  return device;
 }
 
 std::filesystem::path train::run_recipe(const RunOptions& options) {
