@@ -14,14 +14,14 @@
 
 #include "formats/head_config.h"
 #include "kernels/context.h"
-#include "prefill/layer_queries.h"
+#include "prefill/plan_meter.h"
 
 namespace kvasir::prefill::minference {
 
 enum class Objective : uint8_t {
-  kOutput,  // mean over rows of |sparse - dense| / |dense| of a head's output; least is best
-  kRecall,  // mean over rows of the softmax's weight on kept keys; most is best
-  kCount,   // elements of the output that differ by more than 5e-3; least is best
+  kOutput,  // least HeadMeasure::error
+  kRecall,  // most HeadMeasure::recall
+  kCount,   // least HeadMeasure::count
 };
 std::string_view objective_name(Objective objective);  // "output", "recall", "count5e-3"
 
@@ -41,13 +41,8 @@ struct HeadSearchOptions {
 // The candidates of the paper (table 7) in the released code's sizes, and block-sparse.
 std::vector<formats::HeadPattern> default_candidates();
 
-// A pattern with its measurements over all rows.
-struct TriedPattern {
+struct TriedPattern : HeadMeasure {
   formats::HeadPattern pattern;
-  double error = 0;    // objective kOutput
-  double recall = 1;   // objective kRecall
-  int64_t count = 0;   // objective kCount
-  double density = 1;  // pairs that kernels compute over those of dense attention
 };
 
 struct HeadChoice {
@@ -55,14 +50,8 @@ struct HeadChoice {
   std::vector<TriedPattern> tried;
 };
 
-// What dense attention gave for the rows.
-struct DenseResult {
-  const void* out = nullptr;   // [rows, q_heads, head_dim] in pages.dtype, dense
-  const float* lse = nullptr;  // [rows, q_heads]
-};
-
-// [q_heads]. `queries` are all rows of a text in one layer. Memory: chunk * q_heads * head_dim and
-// what planning a chunk takes. `between` is called between runs of a chunk with the share of the
+// [q_heads]. `queries` are all rows of a text in one layer. Memory: that of
+// a PlanMeter. `between` is called between runs of a chunk with the share of the
 // work done so far, as far as it is known; what it throws ends the search. May be null.
 std::vector<HeadChoice> search_heads(const kernels::CpuContext& context,
                                      const HeadSearchOptions& options, const LayerQueries& queries,
