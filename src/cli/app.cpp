@@ -419,35 +419,46 @@ void add_search(CLI::App& app, Options& options) {
   add_model(add, options.engine);
   add_engine(add, options.engine);
   add.group("Text");
-  add.text("-d,--document", "FILE|-", "text to search on",
+  add.text("-d,--document", "FILE|-",
+           "text to search on; trianglemix and auto hide questions in it",
            [&search](const std::string& v) { search.document = v; });
-  add.integer("--length", "of the document, in tokens (default: all that the model reads)",
+  add.integer("--length",
+              "tokens of it (default: all that the model reads); of trianglemix's prompts "
+              "(default: 8192)",
               search.length, 1, kMostContext);
   add.text("-o,--output", "DIR|FILE",
-           "where results go: a folder, where a search also goes on; of auto, a file (default: "
-           "prefill_auto.json in the model's folder)",
+           "of minference a folder, where a search also goes on; else the file that the method "
+           "reads (default: its own in the model's folder)",
            [&search](const std::string& v) { search.output = v; });
-  add.group("minference");
+  add.group("What is kept (minference, xattention, trianglemix)");
   add.choice("--objective", "output|recall|count5e-3",
-             "what makes a pattern the best: error of the output, kept attention, or elements that "
-             "differ (default: output)",
+             "of minference: least error of the output, most attention kept, or fewest elements "
+             "that differ (default: output)",
              search.objective);
   constexpr Range kShare{.least = 0, .least_is_open = true, .most = 1};
-  add.number("--density", "scale patterns to this share of dense attention", search.density,
-             kShare);
-  add.number("--recall", "enlarge each head's pattern until it keeps this share of the attention",
+  add.number("--density", "of minference: scale patterns to this share of dense attention",
+             search.density, kShare);
+  add.number("--recall",
+             "share of its attention that a head keeps: minference grows patterns to it, "
+             "xattention lowers thresholds to it (default: 0.95)",
              search.recall, kShare);
-  add.flag("--vertical-slash-only", "try no other patterns", search.vertical_slash_only);
-  add.group("auto");
+  add.flag("--vertical-slash-only", "of minference: try no other patterns",
+           search.vertical_slash_only);
+  add.choice("--stride", "8|16", "of xattention (default: 8)", search.stride);
+  add.number("--bound", "of trianglemix: KL of answers to dense prefill, in nats (default: 0.01)",
+             search.bound, {.least = 0, .least_is_open = true});
+  add.group("Questions (trianglemix, auto)");
+  add.texts("--task", "NAME", "one of the five text tasks; repeatable (default: needle and var)",
+            [&search](const std::string& v) { search.tasks.push_back(v); });
+  add.integer("--documents",
+              "of each task, with four questions; of auto also of each length "
+              "(default: 2)",
+              search.documents, 1, 1000);
   add.texts(
       "--prefill", "NAME[:KEY=VALUE,...]",
-      "a method to measure beside dense; repeatable (default: those that may win)",
+      "of auto: a method to measure beside dense; repeatable (default: those that may win)",
       [&search](const std::string& v) { search.methods.push_back(parse_method(v, "--prefill")); });
   add_lengths(add, search.lengths);
-  add.texts("--task", "NAME", "one of the five text tasks; repeatable (default: needle)",
-            [&search](const std::string& v) { search.tasks.push_back(v); });
-  add.integer("--documents", "of each length and task, with four questions (default: 2)",
-              search.documents, 1, 1000);
   add.group("Engine");
   add.integer("--chunk", "prompt tokens in one step (default: 8192 where a method plans)",
               options.engine.chunk, 1, kMostChunk);

@@ -108,8 +108,10 @@ struct SearchFlags {
   std::vector<std::string> tasks;
   std::vector<int64_t> lengths;
   int documents = 2;
+  std::optional<double> bound;  // of trianglemix
+  std::string stride = "8";     // of xattention
 };
-inline constexpr const char* kSearchWhat = "minference|auto";
+inline constexpr const char* kSearchWhat = "minference|trianglemix|xattention|auto";
 
 struct Options {
   Command command = Command::kRun;

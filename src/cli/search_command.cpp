@@ -6,9 +6,12 @@
 #include "cli/commands.h"
 #include "cli/exit_codes.h"
 #include "cli/json_lines.h"
+#include "prefill/triangle_layers.h"
 #include "report/table.h"
 #include "search/auto.h"
 #include "search/minference.h"
+#include "search/trianglemix.h"
+#include "search/xattention.h"
 
 namespace kvasir::cli {
 namespace {
@@ -127,16 +130,100 @@ report::Table auto_table(const prefill::AutoDevice& device) {
     table.rows.push_back({report::count(each.length), method_text(each.method),
                           report::number(each.seconds, 3), report::number(dense / each.seconds, 2),
                           fmt::format("{} of {}", each.same, each.questions),
-                          report::number(each.kl, 4), is_taken ? "yes" : ""});
+                          fmt::format("{:.1e}", each.kl), is_taken ? "yes" : ""});
   }
   return table;
+}
+
+std::filesystem::path output_of(const Options& options, const char* name) {
+  return options.search.output.empty() ? options.engine.model / name : options.search.output;
+}
+
+// How a method reads what was written.
+std::string use_of(const Options& options, const std::string& method, const std::string& option,
+                   const std::filesystem::path& file) {
+  return fmt::format(
+      "wrote {}; use --prefill {}{}", file.string(), method,
+      options.search.output.empty() ? "" : fmt::format(":{}={}", option, file.string()));
+}
+
+int search_trianglemix_command(const Options& options, Environment& environment) {
+  const SearchFlags& flags = options.search;
+  const std::filesystem::path file = output_of(options, prefill::kTriangleFile);
+  const std::string text = read_text(flags.document, environment);
+  search::TriangleMixSearch search{
+      .document = text, .tasks = flags.tasks, .documents = flags.documents, .output = file};
+  search.length = flags.length.value_or(search.length);
+  search.bound = flags.bound.value_or(search.bound);
+  Progress progress(environment.progress_options(), "probing", Progress::Unit::kShare);
+  search.watch = watch(progress, environment);
+  const search::TriangleMixResult result = search_trianglemix(options.engine, search);
+  progress.clear();
+  if (options.json) {
+    environment.out->write(json_line({{"method", "trianglemix"},
+                                      {"file", file.string()},
+                                      {"layers", result.layers},
+                                      {"scores", result.scores},
+                                      {"kl", result.kl},
+                                      {"prompts", result.prompts},
+                                      {"answer_tokens", result.tokens}}));
+    return kExitOk;
+  }
+  report::Table table{.columns = {{"layer"}, {"KL alone"}, {"tri-shape", false}}};
+  for (size_t layer = 0; layer < result.scores.size(); ++layer) {
+    const auto number = static_cast<int32_t>(layer);
+    const bool is_chosen = std::ranges::find(result.layers, number) != result.layers.end();
+    table.rows.push_back({report::count(number), fmt::format("{:.1e}", result.scores[layer]),
+                          is_chosen ? "yes" : ""});
+  }
+  environment.out->write(terminal_table(table));
+  environment.note(fmt::format("{} answer tokens of {} prompts; KL with all chosen layers {:.1e}",
+                               result.tokens, result.prompts, result.kl));
+  environment.note(use_of(options, "trianglemix", "config", file));
+  return kExitOk;
+}
+
+int search_xattention_command(const Options& options, Environment& environment) {
+  const std::filesystem::path file = output_of(options, prefill::xattention::kThresholdsFile);
+  const std::vector<TokenId> tokens = read_tokens(options, environment);
+  search::XAttentionSearch search{.output = file};
+  search.heads.recall = options.search.recall.value_or(search.heads.recall);
+  search.heads.stride = options.search.stride == "16" ? 16 : 8;
+  if (options.engine.chunk > 0) search.heads.chunk = options.engine.chunk;
+  Progress progress(environment.progress_options(), "searching", Progress::Unit::kShare);
+  search.watch = watch(progress, environment);
+  const std::vector<search::ThresholdSummary> layers =
+      search_xattention(options.engine, tokens, search);
+  progress.clear();
+  Json list = Json::array();
+  report::Table table{
+      .columns = {{"layer"}, {"threshold"}, {"density"}, {"recall"}, {"output error"}}};
+  for (const search::ThresholdSummary& layer : layers) {
+    list.push_back({{"layer", layer.layer},
+                    {"threshold", layer.threshold},
+                    {"density", layer.density},
+                    {"recall", layer.recall},
+                    {"output_error", layer.error}});
+    table.rows.push_back({report::count(layer.layer), report::number(layer.threshold, 3),
+                          report::percent(layer.density, 1), report::number(layer.recall, 3),
+                          report::number(layer.error, 3)});
+  }
+  if (options.json) {
+    environment.out->write(json_line({{"method", "xattention"},
+                                      {"file", file.string()},
+                                      {"tokens", tokens.size()},
+                                      {"layers", list}}));
+    return kExitOk;
+  }
+  environment.out->write(terminal_table(table));
+  environment.note(use_of(options, "xattention", "thresholds", file));
+  return kExitOk;
 }
 
 int search_auto_command(const Options& options, Environment& environment) {
   const SearchFlags& flags = options.search;
   for (const MethodChoice& method : flags.methods) check_methods({.prefill = method});
-  const std::filesystem::path file =
-      flags.output.empty() ? options.engine.model / prefill::kAutoFile : flags.output;
+  const std::filesystem::path file = output_of(options, prefill::kAutoFile);
   const std::string text = read_text(flags.document, environment);
   Progress progress(environment.progress_options(), "measuring", Progress::Unit::kShare);
   const prefill::AutoDevice device =
@@ -153,16 +240,17 @@ int search_auto_command(const Options& options, Environment& environment) {
     return kExitOk;
   }
   environment.out->write(terminal_table(auto_table(device)));
-  const bool is_default = flags.output.empty();
-  environment.note(fmt::format("wrote {}; use --prefill auto{}", file.string(),
-                               is_default ? "" : ":file=" + file.string()));
+  environment.note(use_of(options, "auto", "file", file));
   return kExitOk;
 }
 
 }  // namespace
 
 int search_command(const Options& options, Environment& environment) {
-  if (options.search.what == "auto") return search_auto_command(options, environment);
+  const std::string& what = options.search.what;
+  if (what == "auto") return search_auto_command(options, environment);
+  if (what == "trianglemix") return search_trianglemix_command(options, environment);
+  if (what == "xattention") return search_xattention_command(options, environment);
   return search_minference_command(options, environment);
 }
 

@@ -45,8 +45,9 @@ CpuModel::CpuModel(const EngineOptions& options, int64_t tokens, int64_t chunk)
       kv_(model_.geometry, model_.blocks, kv::host_page_memory),
       executor_(pool_, weights_, kv_.page_pool(), scratch_of(model_, chunk_)) {}
 
-TextPass CpuModel::pass(const MethodChoice& prefill) {
-  return TextPass(executor_, kv_, 1, prefill::make_planner(prefill, shape()).value());
+std::unique_ptr<TextPass> CpuModel::pass(const MethodChoice& prefill) {
+  return std::make_unique<TextPass>(executor_, kv_, 1,
+                                    prefill::make_planner(prefill, shape()).value());
 }
 
 }  // namespace kvasir::engine

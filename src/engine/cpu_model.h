@@ -23,8 +23,9 @@ class CpuModel {
   prefill::ModelShape shape() const { return planner_shape(options_, model_.config); }
   int64_t chunk() const { return chunk_; }  // tokens of a step
   CpuExecutor& executor() { return executor_; }
-  // A pass with the planner of `prefill`, whose name and options have been checked.
-  TextPass pass(const MethodChoice& prefill);
+  // A pass with the planner of `prefill`, whose name and options have been checked. There is memory
+  // for one at a time.
+  std::unique_ptr<TextPass> pass(const MethodChoice& prefill);
 
  private:
   const EngineOptions options_;

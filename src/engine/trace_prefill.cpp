@@ -111,13 +111,13 @@ void trace_prefill(const EngineOptions& engine, std::span<const TokenId> tokens,
   Tracer tracer(options, count);
   model.executor().observe(&tracer);
 
-  TextPass pass = model.pass(options.prefill);
-  pass.begin(tokens);
+  const auto pass = model.pass(options.prefill);
+  pass->begin(tokens);
   for (int64_t done = 0; done < count;) {
     if (options.cancelled && options.cancelled())
       throw Error(ErrorCode::kCancelled, "tracing was interrupted");
     const int64_t rows = std::min(model.chunk(), count - done);
-    pass.run(rows, engine.deterministic);
+    pass->run(rows, engine.deterministic);
     done += rows;
     if (options.on_progress) options.on_progress(done, count);
   }

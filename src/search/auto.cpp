@@ -9,16 +9,14 @@
 #include "base/method.h"
 #include "engine/auto_prefill.h"
 #include "engine/stages.h"
-#include "tasks/haystack.h"
+#include "search/probes.h"
 #include "tasks/registry.h"
 
 namespace kvasir::search {
 namespace {
 
-constexpr int kTurns = 4;       // questions of a document
 constexpr int kListed = 100;    // likeliest tokens that are compared
 constexpr int64_t kRoom = 256;  // questions and answers behind a document
-constexpr uint64_t kSeed = 20260101;
 
 // An answer, token by token.
 struct Answered {
@@ -45,7 +43,7 @@ Answered wait_for(Answer answer) {
 class Measurer {
  public:
   Measurer(const EngineOptions& engine, const AutoSearch& options)
-      : options_(options), haystack_(tasks::Haystack::of({options.document}).value()) {
+      : options_(options), probes_(engine.model, options.document) {
     EngineOptions settings = engine;
     settings.prefill = {"dense", {}};
     const ModelInfo info = inspect(settings);
@@ -57,13 +55,14 @@ class Measurer {
       engine::check_stages({.prefill = method},
                            {.chunked_prefill = true, .gpu = info.device != "cpu"})
           .value();
-    names_ = options.tasks.empty() ? std::vector<std::string>{"needle"} : options.tasks;
+    names_ = options.tasks.empty() ? std::vector<std::string>{"needle", "var"} : options.tasks;
     for (const std::string& name : names_) tasks::find_task("tasks", name).value();
     // Chunks are those that prompts are cut into where auto has the choice.
     settings.prefill = planned_method(settings);
     settings.context = std::ranges::max(lengths_) + kRoom;
     settings.context = std::min(settings.context, info.max_positions);
     engine_ = Engine::load(settings);
+    warm_up();
   }
 
   prefill::AutoDevice run() {
@@ -109,6 +108,13 @@ class Measurer {
     return lengths;
   }
 
+  // Memory is touched for the first time, and clocks rise, before anything is timed.
+  void warm_up() const {
+    const tasks::Sample sample = probes_.sample(names_.front(), lengths_.front(), -1);
+    wait_for(
+        engine_->submit({.prompt = probes_.prompt(sample, sample.turns.front()), .max_tokens = 1}));
+  }
+
   MethodChoice planned_method(const EngineOptions& settings) const {
     EngineOptions each = settings;
     MethodChoice planned = methods_.front();
@@ -122,37 +128,17 @@ class Measurer {
     return planned;
   }
 
-  // Tokens of a question behind a document; without a chat template one follows the other.
-  std::vector<TokenId> prompt(const tasks::Sample& sample, const tasks::Turn& turn) const {
-    try {
-      return engine_->tokenize_chat(
-          std::vector<ChatMessage>{{"system", sample.context}, {"user", turn.question}}, true);
-    } catch (const Error& error) {
-      if (error.code() != ErrorCode::kNotFound) throw;
-      return engine_->tokenize(sample.context + "\n\n" + turn.question + "\n");
-    }
-  }
-
   template <class Step>
   void measure(const std::string& name, int64_t length, int document,
                std::vector<prefill::AutoMeasurement>& found, std::vector<int64_t>& compared,
                Step step) {
     const tasks::Task& task = *tasks::find_task("tasks", name).value();
-    const auto count = [this](std::string_view text) {
-      return std::ssize(engine_->tokenize(text, false, false));
-    };
-    const tasks::Sample sample =
-        tasks::make_generator(
-            "tasks", name,
-            {.target_tokens = length, .count = count, .turns = kTurns, .haystack = &haystack_})
-            .value()
-            ->sample(kSeed + static_cast<uint64_t>(length), static_cast<uint64_t>(document))
-            .value();
+    const tasks::Sample sample = probes_.sample(name, length, document);
     std::vector<Answered> dense;
     for (size_t method = 0; method < methods_.size(); ++method) {
       prefill::AutoMeasurement& sum = found[method];
       for (size_t turn = 0; turn < sample.turns.size(); ++turn) {
-        Request request{.prompt = prompt(sample, sample.turns[turn]),
+        Request request{.prompt = probes_.prompt(sample, sample.turns[turn]),
                         .max_tokens = tasks::new_tokens_of(task, sample, sample.turns[turn]),
                         .top_logprobs = kListed,
                         .stages = {.prefill = methods_[method]}};
@@ -179,7 +165,7 @@ class Measurer {
   }
 
   const AutoSearch& options_;
-  const tasks::Haystack haystack_;
+  const Probes probes_;
   std::vector<int64_t> lengths_;
   std::vector<MethodChoice> methods_;  // dense first
   std::vector<std::string> names_;     // of tasks

@@ -13,7 +13,7 @@ namespace kvasir::search {
 struct AutoSearch {
   std::string document;               // where questions are hidden in; UTF-8
   std::vector<MethodChoice> methods;  // beside dense; empty: those of default_auto_methods()
-  std::vector<std::string> tasks;     // of the suite "tasks"; empty: needle
+  std::vector<std::string> tasks;     // of the suite "tasks"; empty: needle and var
   // Of prompts, in tokens; empty: 4096, 8192, ... and the longest that the engine is planned for.
   std::vector<int64_t> lengths;
   int documents = 2;             // of each length and task; each is asked four questions

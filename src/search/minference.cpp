@@ -10,6 +10,7 @@
 #include "engine/cpu_model.h"
 #include "formats/head_config.h"
 #include "formats/json_text.h"
+#include "search/layer_queries.h"
 
 namespace kvasir::search {
 namespace {
@@ -89,17 +90,8 @@ class Search final : public models::AttentionObserver {
     const auto place = static_cast<size_t>(layer);
     tell(place, 1);
     if (!results_[place].is_null() || args.window > 0) return skip(place, args);
-    const kernels::AttentionSpan& span = args.spans.front();
-    const prefill::LayerQueries queries{.layer = layer,
-                                        .chunk = {.query_offset = 0, .rows = span.rows},
-                                        .q = args.q,
-                                        .q_row_stride = args.q_row_stride,
-                                        .q_heads = args.q_heads,
-                                        .scale = args.scale,
-                                        .pages = args.pages,
-                                        .page_table = span.page_table};
-    const std::vector<HeadChoice> choices =
-        search_heads(context, options_.heads, queries, {args.out, args.lse}, [&](double share) {
+    const std::vector<HeadChoice> choices = search_heads(
+        context, options_.heads, whole_layer(layer, args), {args.out, args.lse}, [&](double share) {
           options_.watch.check();
           tell(place, 1 + static_cast<int64_t>(share * (kSteps - 1)));
         });
@@ -154,8 +146,10 @@ class Search final : public models::AttentionObserver {
     options_.watch.check();
     if (!results_[layer].is_null()) return;
     json heads = json::array();
+    TriedPattern dense;
+    dense.recall = dense.density = 1;
     for (int head = 0; head < args.q_heads; ++head)
-      heads.push_back({{"best", tried_json({})}, {"tried", json::array()}});
+      heads.push_back({{"best", tried_json(dense)}, {"tried", json::array()}});
     finish(layer, std::move(heads));
   }
 
@@ -205,9 +199,9 @@ std::vector<LayerSummary> search_minference(const EngineOptions& engine,
   if (!search.is_done()) {
     engine::CpuModel model(dense, length, length);
     model.executor().observe(&search);
-    engine::TextPass pass = model.pass(dense.prefill);
-    pass.begin(text);
-    pass.run(length, false);
+    const auto pass = model.pass(dense.prefill);
+    pass->begin(text);
+    pass->run(length, false);
   }
   return search.write();
 }

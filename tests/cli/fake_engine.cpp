@@ -11,6 +11,8 @@
 #include "engine/trace_prefill.h"
 #include "search/auto.h"
 #include "search/minference.h"
+#include "search/trianglemix.h"
+#include "search/xattention.h"
 #include "train/run.h"
 
 namespace kvasir {
@@ -402,6 +404,17 @@ std::vector<search::LayerSummary> search::search_minference(const EngineOptions&
                                                             std::span<const TokenId>,
                                                             const MInferenceSearch&) {
   throw Error(ErrorCode::kUnsupported, "rules have no attention to search", "fake");
+}
+
+std::vector<search::ThresholdSummary> search::search_xattention(const EngineOptions&,
+                                                                std::span<const TokenId>,
+                                                                const XAttentionSearch&) {
+  throw Error(ErrorCode::kUnsupported, "rules have no attention to search", "fake");
+}
+
+search::TriangleMixResult search::search_trianglemix(const EngineOptions&,
+                                                     const TriangleMixSearch&) {
+  return {.scores = {0.5, 0}, .layers = {1}, .kl = 0, .prompts = 8, .tokens = 48};
 }
 
 prefill::AutoDevice search::search_auto(const EngineOptions& engine, const AutoSearch& options) {

@@ -47,8 +47,8 @@ class HeadSearch {
     std::vector<HeadChoice> choices(heads_);
     const size_t candidates = options_.candidates.size();
     for (size_t i = 0; i < candidates; ++i) {
-      const std::vector<HeadPattern> patterns = fitted(options_.candidates[i]);
       rounds_ = {static_cast<double>(i), static_cast<double>(candidates)};
+      const std::vector<HeadPattern> patterns = fitted(options_.candidates[i]);
       const std::vector<TriedPattern> tried = measure(patterns, {});
       for (size_t head = 0; head < heads_; ++head) choices[head].tried.push_back(tried[head]);
     }
