@@ -51,7 +51,7 @@ class PlanMeter {
   void attend(const LayerQueries& part);
   void compare(int64_t first, int64_t rows, int64_t head, HeadMeasure& sums) const;
 
-  const kernels::CpuContext& context_;
+  const kernels::CpuContext context_;
   const LayerQueries queries_;
   const DenseResult dense_;
   const int64_t chunk_;
