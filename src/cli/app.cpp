@@ -426,7 +426,7 @@ void add_search(CLI::App& app, Options& options) {
               "tokens of it (default: all that the model reads); of trianglemix's prompts "
               "(default: 8192)",
               search.length, 1, kMostContext);
-  add.text("-o,--output", "DIR|FILE",
+  add.text("-o,--output", "PATH",
            "of minference a folder, where a search also goes on; else the file that the method "
            "reads (default: its own in the model's folder)",
            [&search](const std::string& v) { search.output = v; });

@@ -101,15 +101,15 @@ struct SearchFlags {
   std::string document;
   std::filesystem::path output;
   std::optional<int64_t> length;  // of the document, in tokens
-  std::string objective = "output";
+  std::optional<std::string> objective;
   std::optional<double> density, recall;
   bool vertical_slash_only = false;
   std::vector<MethodChoice> methods;  // of auto, as the next three
   std::vector<std::string> tasks;
   std::vector<int64_t> lengths;
-  int documents = 2;
-  std::optional<double> bound;  // of trianglemix
-  std::string stride = "8";     // of xattention
+  std::optional<int> documents;
+  std::optional<double> bound;        // of trianglemix
+  std::optional<std::string> stride;  // of xattention
 };
 inline constexpr const char* kSearchWhat = "minference|trianglemix|xattention|auto";
 

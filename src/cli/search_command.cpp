@@ -52,7 +52,7 @@ HeadSearchOptions head_options(const Options& options) {
                           .density = flags.density.value_or(0),
                           .recall = flags.recall.value_or(0)};
   for (const Objective each : {Objective::kOutput, Objective::kRecall, Objective::kCount})
-    if (objective_name(each) == flags.objective) heads.objective = each;
+    if (objective_name(each) == flags.objective.value_or("output")) heads.objective = each;
   if (options.engine.chunk > 0) heads.chunk = options.engine.chunk;
   if (flags.vertical_slash_only)
     std::erase_if(heads.candidates, [](const formats::HeadPattern& each) {
@@ -151,8 +151,8 @@ int search_trianglemix_command(const Options& options, Environment& environment)
   const SearchFlags& flags = options.search;
   const std::filesystem::path file = output_of(options, prefill::kTriangleFile);
   const std::string text = read_text(flags.document, environment);
-  search::TriangleMixSearch search{
-      .document = text, .tasks = flags.tasks, .documents = flags.documents, .output = file};
+  search::TriangleMixSearch search{.document = text, .tasks = flags.tasks, .output = file};
+  search.documents = flags.documents.value_or(search.documents);
   search.length = flags.length.value_or(search.length);
   search.bound = flags.bound.value_or(search.bound);
   Progress progress(environment.progress_options(), "probing", Progress::Unit::kShare);
@@ -231,7 +231,7 @@ int search_auto_command(const Options& options, Environment& environment) {
                                            .methods = flags.methods,
                                            .tasks = flags.tasks,
                                            .lengths = flags.lengths,
-                                           .documents = flags.documents,
+                                           .documents = flags.documents.value_or(2),
                                            .output = file,
                                            .watch = watch(progress, environment)});
   progress.clear();

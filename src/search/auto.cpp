@@ -51,6 +51,9 @@ class Measurer {
     methods_ = options.methods.empty() ? default_auto_methods(info) : options.methods;
     std::erase_if(methods_, [](const MethodChoice& each) { return each.name == "dense"; });
     methods_.insert(methods_.begin(), MethodChoice{"dense", {}});
+    if (std::ranges::find(methods_, "auto", &MethodChoice::name) != methods_.end())
+      throw Error(ErrorCode::kUnsupported, "expected methods that auto may choose, found auto",
+                  "--prefill");
     for (const MethodChoice& method : methods_)
       engine::check_stages({.prefill = method},
                            {.chunked_prefill = true, .gpu = info.device != "cpu"})
