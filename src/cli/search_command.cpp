@@ -7,6 +7,7 @@
 #include "cli/exit_codes.h"
 #include "cli/json_lines.h"
 #include "prefill/triangle_layers.h"
+#include "prefill/xattention/thresholds_file.h"
 #include "report/table.h"
 #include "search/auto.h"
 #include "search/minference.h"

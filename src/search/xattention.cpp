@@ -3,6 +3,7 @@
 #include <nlohmann/json.hpp>
 
 #include "engine/cpu_model.h"
+#include "prefill/xattention/thresholds_file.h"
 #include "search/layer_queries.h"
 
 namespace kvasir::search {

@@ -11,6 +11,7 @@
 #include "prefill/plan_problem.h"
 #include "prefill/planner.h"
 #include "prefill/triangle_layers.h"
+#include "prefill/xattention/thresholds_file.h"
 #include "prefill/xattention/xattention.h"
 
 namespace kvasir::prefill {

@@ -9,6 +9,7 @@
 #include "base/file.h"
 #include "engine/tiny_model.h"
 #include "prefill/planner.h"
+#include "prefill/xattention/thresholds_file.h"
 #include "search/xattention.h"
 
 namespace kvasir::search {

@@ -6,7 +6,7 @@
 
 #include "base/file.h"
 #include "prefill/options.h"
-#include "prefill/xattention/thresholds.h"
+#include "prefill/xattention/thresholds_file.h"
 #include "prefill/xattention/xattention.h"
 
 namespace kvasir::prefill::xattention {

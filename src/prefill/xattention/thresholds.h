@@ -1,30 +1,11 @@
 #pragma once
-// A threshold for each head of a model: the file that XAttention reads, and the search for them.
-//
-//   {"schema": "kvasir-xattention/1", "stride": 8, "thresholds": [[0.9, 0.73], ...]}
-//
-// one list for each layer.
+// The search for a threshold for each head of a layer.
 
-#include <functional>
-#include <string>
-#include <string_view>
 #include <vector>
 
-#include "base/result.h"
 #include "prefill/plan_meter.h"
 
 namespace kvasir::prefill::xattention {
-
-inline constexpr const char* kThresholdsFile = "xattention.json";
-inline constexpr const char* kThresholdsSchema = "kvasir-xattention/1";
-
-struct Thresholds {
-  int layers = 0, q_heads = 0, stride = 8;
-  std::vector<float> heads;  // [layers, q_heads], each above 0 and at most 1
-};
-
-// Errors: kMalformed.
-Result<Thresholds> parse_thresholds(std::string_view text, std::string_view origin);
 
 struct ThresholdSearch {
   int stride = 8;
