@@ -96,7 +96,8 @@ Loop::~Loop() { stop(); }
 // and beyond it for prompts of one length. Positions of answers beyond it are those of a longer
 // sequence, which no other prompt of the domain reaches. For LongRoPE see Scheduler::domain().
 kv::Domain Loop::Impl::domain(const Request& request) const {
-  const kv::Domain domain = stage_domain(options.domain, request.stages);
+  const kv::Domain domain =
+      group_domain(stage_domain(options.domain, request.stages), request.kv_group);
   const int64_t from = options.dynamic_rope_from, size = std::ssize(request.prompt);
   return from == 0 || size <= from ? domain : rope_domain(domain, size);
 }

@@ -71,12 +71,14 @@ Result<void> check_stages(const StageChoice& stages, const StageNeeds& needs,
       {tables.prefill, "prefill", stages.prefill},
       {tables.compress, "compress", stages.compress},
       {tables.retrieve, "retrieve", stages.retrieve}};
+  // What is not known at all comes before what does not go together.
+  for (const auto& [table, stage, choice] : all)
+    if (const auto method = find_checked(table, stage, choice); !method) return method.error();
   const bool other_form = stages.compress.name != "plain";
   for (const auto& [table, stage, choice] : all) {
-    const auto method = find_checked(table, stage, choice);
-    if (!method) return method.error();
-    if (auto checked = check_needs(*method.value(), stage, needs); !checked) return checked;
-    if (other_form && stage != "compress" && !method.value()->capabilities.quantised_kv)
+    const Method& method = *find_method(table, choice.name);
+    if (auto checked = check_needs(method, stage, needs); !checked) return checked;
+    if (other_form && stage != "compress" && !method.capabilities.quantised_kv)
       return Error(ErrorCode::kUnsupported,
                    fmt::format("{} reads plain KV only, not that of --compress {}", choice.name,
                                stages.compress.name),
@@ -94,6 +96,10 @@ kv::Domain model_domain(std::string_view folder, std::string_view dtype) {
 
 kv::Domain rope_domain(kv::Domain domain, int64_t length) {
   return (domain ^ static_cast<uint64_t>(length)) * 0x9e3779b97f4a7c15ull;
+}
+
+kv::Domain group_domain(kv::Domain domain, uint64_t group) {
+  return group == 0 ? domain : (domain + group) * 0xd1342543de82ef95ull;
 }
 
 kv::Domain stage_domain(kv::Domain model, const StageChoice& stages) {
