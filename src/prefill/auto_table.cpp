@@ -1,6 +1,7 @@
 #include "prefill/auto_table.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include <algorithm>
 #include <nlohmann/json.hpp>
@@ -147,9 +148,10 @@ AutoChoice choose_prefill(const AutoDevice& measured, int64_t length, double bou
             fmt::format("no other method was faster at {} tokens with the same answers and KL "
                         "within {}",
                         sides.front(), bound)};
-  return {best->method, fmt::format("{} was {:.1f} times as fast as dense at {} tokens, KL {:.2g}",
-                                    method_text(best->method), dense_seconds / best_seconds,
-                                    sides.front(), best->kl)};
+  return {best->method,
+          fmt::format("{} was {:.1f} times as fast as dense at {} tokens, KL {:.2g}",
+                      method_text(best->method), dense_seconds / best_seconds,
+                      fmt::join(std::set(sides.begin(), sides.end()), " and "), best->kl)};
 }
 
 }  // namespace kvasir::prefill
