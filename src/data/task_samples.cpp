@@ -47,13 +47,14 @@ TaskSamples::TaskSamples(MakeGenerator make, const ChatEncoder& encoder, const D
 
 Result<tasks::Sample> TaskSamples::conversation(const SampleRequest& request, int64_t target_tokens,
                                                 int64_t turns) const {
-  const auto generator =
-      make_(request.task, {.target_tokens = target_tokens,
-                           .count = [this](std::string_view text) { return encoder_->count(text); },
-                           .turns = static_cast<int>(turns),
-                           .haystack = request.is_held_out ? held_out_ : training_,
-                           .key_space = request.is_held_out ? tasks::KeySpace::kEvaluation
-                                                            : tasks::KeySpace::kTraining});
+  const auto generator = make_(
+      request.task,
+      {.target_tokens = target_tokens,
+       .count = [this](std::string_view text) { return encoder_->count(text); },
+       .turns = static_cast<int>(turns),
+       .haystack = request.is_held_out ? held_out_ : training_,
+       .key_space = request.is_held_out ? tasks::KeySpace::kEvaluation : tasks::KeySpace::kTraining,
+       .phrasing = request.is_held_out ? 0 : tasks::kTrainingPhrasings});
   if (!generator) throw generator.error();
   return generator.value()->sample(request.seed, 0);
 }
