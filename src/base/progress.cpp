@@ -96,18 +96,22 @@ std::string Progress::line() const {
     return is_bytes ? as_bytes(value) : with_thousands(value);
   };
   std::string numbers;
+  const bool is_share = unit_ == Unit::kShare;
   if (total_ > 0) {
     const auto percent = static_cast<int>(100 * std::min(done_, total_) / total_);
-    numbers = fmt::format("{:3} %  {} / {}", percent, amount(done_), amount(total_));
+    if (is_share)
+      numbers = fmt::format("{:3} %", percent);
+    else
+      numbers = fmt::format("{:3} %  {} / {}", percent, amount(done_), amount(total_));
   } else {
     numbers = amount(done_);
   }
-  numbers += unit;
+  if (!is_share) numbers += unit;
   if (const double speed = rate(); speed > 0) {
     const std::string whole = speed < 10 && !is_bytes
                                   ? fmt::format("{:.1f}", speed)
                                   : amount(static_cast<int64_t>(std::llround(speed)));
-    numbers += fmt::format("  {}{}/s", whole, unit);
+    if (!is_share) numbers += fmt::format("  {}{}/s", whole, unit);
     if (total_ > done_)
       numbers += fmt::format("  {} left", as_duration(static_cast<double>(total_ - done_) / speed));
   }

@@ -25,7 +25,8 @@ struct ProgressOptions {
 
 class Progress {
  public:
-  enum class Unit { kTokens, kBytes, kRequests };
+  // kShare: steps that have no name; only the percentage and the time left are shown.
+  enum class Unit { kTokens, kBytes, kRequests, kShare };
 
   Progress(ProgressOptions options, std::string label, Unit unit = Unit::kTokens);
   ~Progress();  // clears the bar

@@ -471,6 +471,62 @@ void add_train(CLI::App& app, Options& options) {
   add.flag("--json", "one JSON object on stdout", options.json);
 }
 
+void add_search(CLI::App& app, Options& options) {
+  Adder add(app);
+  SearchFlags& search = options.search;
+  add.text(
+      "WHAT", kSearchWhat, "the method that options are searched for",
+      [&search](const auto& v) { search.what = choose("search", v, split_choices(kSearchWhat)); });
+  add_model(add, options.engine);
+  add_engine(add, options.engine);
+  add.group("Text");
+  add.text("-d,--document", "FILE|-",
+           "text to search on; trianglemix and auto hide questions in it",
+           [&search](const std::string& v) { search.document = v; });
+  add.integer("--length",
+              "tokens of it (default: all that the model reads); of trianglemix's prompts "
+              "(default: 8192)",
+              search.length, 1, kMostContext);
+  add.text("-o,--output", "PATH",
+           "of minference a folder, where a search also goes on; else the file that the method "
+           "reads (default: its own in the model's folder)",
+           [&search](const std::string& v) { search.output = v; });
+  add.group("What is kept (minference, xattention, trianglemix)");
+  add.choice("--objective", "output|recall|count5e-3",
+             "of minference: least error of the output, most attention kept, or fewest elements "
+             "that differ (default: output)",
+             search.objective);
+  constexpr Range kShare{.least = 0, .least_is_open = true, .most = 1};
+  add.number("--density", "of minference: scale patterns to this share of dense attention",
+             search.density, kShare);
+  add.number("--recall",
+             "share of its attention that a head keeps: minference grows patterns to it, "
+             "xattention lowers thresholds to it (default: 0.95)",
+             search.recall, kShare);
+  add.flag("--vertical-slash-only", "of minference: try no other patterns",
+           search.vertical_slash_only);
+  add.choice("--stride", "8|16", "of xattention (default: 8)", search.stride);
+  add.number("--bound", "of trianglemix: KL of answers to dense prefill, in nats (default: 0.01)",
+             search.bound, {.least = 0, .least_is_open = true});
+  add.group("Questions (trianglemix, auto)");
+  add.texts("--task", "NAME", "one of the five text tasks; repeatable (default: needle and var)",
+            [&search](const std::string& v) { search.tasks.push_back(v); });
+  add.integer("--documents",
+              "of each task, with four questions; of auto also of each length "
+              "(default: 2)",
+              search.documents, 1, 1000);
+  add.texts(
+      "--prefill", "NAME[:KEY=VALUE,...]",
+      "of auto: a method to measure beside dense; repeatable (default: those that may win)",
+      [&search](const std::string& v) { search.methods.push_back(parse_method(v, "--prefill")); });
+  add_lengths(add, search.lengths);
+  add.group("Engine");
+  add.integer("--chunk", "prompt tokens in one step (default: 8192 where a method plans)",
+              options.engine.chunk, 1, kMostChunk);
+  add.group("Output");
+  add.flag("--json", "one JSON object on stdout", options.json);
+}
+
 CLI::App& add_command(CLI::App& app, const char* name, const char* help) {
   CLI::App& command = *app.add_subcommand(name, help);
   command.allow_extras();
@@ -505,6 +561,7 @@ std::unique_ptr<CLI::App> build_app(Options& options) {
   add_methods.flag("--json", "one JSON object on stdout", options.json);
   add_bench(add_command(*app, "bench", "measure speed and accuracy"), options);
   add_train(add_command(*app, "train", "train a model, prepare what it is trained on"), options);
+  add_search(add_command(*app, "search", "find a prefill method's options for a model"), options);
   CLI::App& completion = add_command(*app, "completion", "print a shell completion script");
   Adder(completion).text("SHELL", "bash", "the shell", [](const std::string& value) {
     choose("completion", value, split_choices("bash"));

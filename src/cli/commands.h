@@ -22,6 +22,7 @@ int tokenize_command(const Options& options, Environment& environment);
 int methods_command(const Options& options, Environment& environment);
 int bench_command(const Options& options, Environment& environment);
 int train_command(const Options& options, Environment& environment);
+int search_command(const Options& options, Environment& environment);
 
 // What `kvasir train` does, by the word behind it.
 int train_run_command(const Options& options, Environment& environment);

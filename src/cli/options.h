@@ -15,7 +15,18 @@
 
 namespace kvasir::cli {
 
-enum class Command { kRun, kScore, kPlan, kInfo, kTokenize, kMethods, kBench, kTrain, kCompletion };
+enum class Command {
+  kRun,
+  kScore,
+  kPlan,
+  kInfo,
+  kTokenize,
+  kMethods,
+  kBench,
+  kTrain,
+  kSearch,
+  kCompletion
+};
 
 // What one request may set; flags set it for all, a line of --batch for itself.
 struct GenerationOptions {
@@ -91,6 +102,23 @@ struct TrainFlags {
 };
 inline constexpr const char* kTrainWhat = "run|tokenizer|data|manifest";
 
+struct SearchFlags {
+  std::string what;  // a word of kSearchWhat
+  std::string document;
+  std::filesystem::path output;
+  std::optional<int64_t> length;  // of the document, in tokens
+  std::optional<std::string> objective;
+  std::optional<double> density, recall;
+  bool vertical_slash_only = false;
+  std::vector<MethodChoice> methods;  // of auto, as the next three
+  std::vector<std::string> tasks;
+  std::vector<int64_t> lengths;
+  std::optional<int> documents;
+  std::optional<double> bound;        // of trianglemix
+  std::optional<std::string> stride;  // of xattention
+};
+inline constexpr const char* kSearchWhat = "minference|trianglemix|xattention|auto";
+
 struct Options {
   Command command = Command::kRun;
   EngineOptions engine;  // model, device, dtype, threads, context, chunk, max_sequences, ...
@@ -103,6 +131,7 @@ struct Options {
   TokenizeOptions tokenize;
   BenchFlags bench;
   TrainFlags train;
+  SearchFlags search;
 };
 
 // What parsing gives: options, or text to print on standard output (--help, --version, a

@@ -105,6 +105,32 @@ bool is_of_runs(const BenchFlags& bench) {
   return bench.what == "report" || bench.what == "compare";
 }
 
+void check_search(const SearchFlags& search) {
+  if (search.what.empty()) refuse("search", fmt::format("expected a method: {}", kSearchWhat));
+  if (search.document.empty()) refuse("search", "expected --document FILE, a text to search on");
+  if (search.what == "minference" && search.output.empty())
+    refuse("search", "expected --output DIR, where results go");
+  const struct {
+    const char* name;
+    bool is_given;
+    std::string_view of;  // the searches that take it
+  } options[] = {{"--length", search.length.has_value(), "minference, xattention, trianglemix"},
+                 {"--objective", search.objective.has_value(), "minference"},
+                 {"--density", search.density.has_value(), "minference"},
+                 {"--recall", search.recall.has_value(), "minference, xattention"},
+                 {"--vertical-slash-only", search.vertical_slash_only, "minference"},
+                 {"--stride", search.stride.has_value(), "xattention"},
+                 {"--bound", search.bound.has_value(), "trianglemix"},
+                 {"--task", !search.tasks.empty(), "trianglemix, auto"},
+                 {"--documents", search.documents.has_value(), "trianglemix, auto"},
+                 {"--prefill", !search.methods.empty(), "auto"},
+                 {"--lengths", !search.lengths.empty(), "auto"}};
+  for (const auto& option : options)
+    if (option.is_given && option.of.find(search.what) == std::string_view::npos)
+      refuse(option.name,
+             fmt::format("expected with search {} only, found search {}", option.of, search.what));
+}
+
 void check_bench(const BenchFlags& bench) {
   std::string extra = bench.run;
   if (is_of_runs(bench)) extra = bench.what == "report" ? bench.other : std::string();
@@ -140,6 +166,7 @@ void check(const Options& options, const std::string& name) {
            "(tasks, tiny, ruler, scbench, needle, perplexity); or report, compare");
   if (options.command == Command::kBench) check_bench(options.bench);
   if (options.command == Command::kTrain) check_train(options.train);
+  if (options.command == Command::kSearch) check_search(options.search);
 }
 
 // What the engine is told that requests will ask for.

@@ -29,6 +29,8 @@ int dispatch(const Options& options, Environment& environment) {
       return bench_command(options, environment);
     case Command::kTrain:
       return train_command(options, environment);
+    case Command::kSearch:
+      return search_command(options, environment);
     case Command::kCompletion:
       break;  // its text is all there is
   }

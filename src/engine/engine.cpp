@@ -8,6 +8,7 @@
 #include <mutex>
 
 #include "base/thread_pool.h"
+#include "engine/auto_prefill.h"
 #include "engine/backend.h"
 #include "engine/load_model.h"
 #include "engine/loop.h"
@@ -126,6 +127,8 @@ void Engine::Impl::start_loop() {
   executor = backend->make_executor(*kv, model.scratch);
   engine::LoopOptions settings;
   settings.model = engine::planner_shape(options, model.config);
+  settings.auto_prefill =
+      std::make_shared<engine::AutoPrefill>(options.model, engine::auto_device(model.info));
   settings.chunk_tokens = model.chunk;
   settings.step_tokens = model.scratch.max_rows;
   settings.max_sequences = options.max_sequences;

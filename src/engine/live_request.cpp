@@ -9,10 +9,10 @@
 namespace kvasir::engine {
 namespace {
 
-std::string fallback_reason(const AttentionCount& prefill) {
-  if (prefill.dense_heads == 0) return {};
-  return fmt::format("{} of {} head plans dense, as they would have saved too little",
-                     prefill.dense_heads, prefill.planned_heads);
+std::string fallback_reason(const std::string& choice, const AttentionCount& prefill) {
+  if (prefill.dense_heads == 0) return choice;
+  return fmt::format("{}{}{} of {} head plans dense, as they would have saved too little", choice,
+                     choice.empty() ? "" : "; ", prefill.dense_heads, prefill.planned_heads);
 }
 
 }  // namespace
@@ -99,7 +99,7 @@ void LiveRequest::finish(Sample& sample, Ending ending) {
                      .dense_heads = prefill.dense_heads,
                      .plan_seconds = prefill.plan_seconds,
                      .attention_seconds = prefill.attention_seconds,
-                     .fallback_reason = fallback_reason(prefill)};
+                     .fallback_reason = fallback_reason(choice_reason, prefill)};
   event.error = std::move(ending.error);
   sample.finished = true;
   events->push(std::move(event), unfinished_samples() == 0);

@@ -80,6 +80,7 @@ struct LiveRequest {
   kv::Domain domain;  // of the stages and, with dynamic rotary scaling, the prompt's length
   std::shared_ptr<const prefill::Planner> planner;  // of the prompt; null: dense
   std::shared_ptr<EventStream> events = std::make_shared<EventStream>();
+  std::string choice_reason;  // why the prefill method, where the request left it open
   std::vector<Sample> samples;
   bool prompt_done = false;    // and every sample holds its KV
   bool is_cancelled = false;   // guarded by the loop's mutex

@@ -7,6 +7,7 @@
 
 #include "base/memory.h"
 #include "base/thread_pool.h"
+#include "engine/auto_prefill.h"
 #include "engine/cpu_executor.h"
 #include "engine/gpu.h"
 #include "engine/stages.h"
@@ -182,12 +183,22 @@ void check_plan(const EngineOptions& options, const ResolvedModel& model) {
               options.model.string());
 }
 
+std::string auto_device_of(const ResolvedModel& model) {
+  return prefill::auto_device(model.gpu ? model.gpu->name : cpu_model_name(),
+                              model.gpu ? 0 : model.threads, dtype_name(model.dtype));
+}
+
 // Throws where the prefill method is refused.
 int64_t default_chunk(const EngineOptions& options, const ResolvedModel& model) {
   check_stages({.prefill = options.prefill}, {.gpu = model.gpu.has_value()}).value();
-  const auto planner =
-      prefill::make_planner(options.prefill, planner_shape(options, model.config)).value();
-  const bool plans_from_queries = planner && planner->plans_from_queries();
+  std::vector<MethodChoice> methods{options.prefill};
+  if (options.prefill.name == "auto")
+    methods = AutoPrefill(options.model, auto_device_of(model)).methods(options.prefill).value();
+  const bool plans_from_queries = std::ranges::any_of(methods, [&](const MethodChoice& method) {
+    const auto planner =
+        prefill::make_planner(method, planner_shape(options, model.config)).value();
+    return planner && planner->plans_from_queries();
+  });
   if (model.gpu) return plans_from_queries ? kGpuPlannedChunk : kGpuChunk;
   return plans_from_queries ? kCpuPlannedChunk : kCpuChunk;
 }

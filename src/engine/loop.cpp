@@ -8,6 +8,7 @@
 #include <mutex>
 #include <thread>
 
+#include "engine/auto_prefill.h"
 #include "engine/request_check.h"
 #include "engine/scheduler.h"
 #include "engine/stages.h"
@@ -78,6 +79,8 @@ struct Loop::Impl {
   bool is_stopping = false;
 
   kv::Domain domain(const Request& request) const;
+  // Puts a method in auto's place; says why that one. Nothing for requests that name one.
+  Result<std::string> choose_prefill(Request& request) const;
   bool step();
   Scheduler::Plan plan_step(CancelToken& token, bool& has_ended_some);
   void end_step(bool was_stopped);
@@ -99,10 +102,26 @@ kv::Domain Loop::Impl::domain(const Request& request) const {
   return from == 0 || size <= from ? domain : rope_domain(domain, size);
 }
 
+Result<std::string> Loop::Impl::choose_prefill(Request& request) const {
+  MethodChoice& prefill = request.stages.prefill;
+  if (prefill.name != "auto") return std::string();
+  prefill::AutoChoice choice{{"dense", {}}, "there are no measurements"};
+  if (options.auto_prefill) {
+    auto chosen = options.auto_prefill->choose(prefill, request.prompt);
+    if (!chosen) return chosen.error();
+    choice = std::move(chosen).value();
+  }
+  prefill = choice.method;
+  if (auto checked = check_request(request, limits); !checked) return checked.error();
+  return "auto: " + choice.reason;
+}
+
 Result<Submission> Loop::submit(Request request) {
   Impl& loop = *impl_;
   try {
     if (auto checked = check_request(request, loop.limits); !checked) return checked.error();
+    auto choice = loop.choose_prefill(request);
+    if (!choice) return choice.error();
     auto planner = prefill::make_planner(request.stages.prefill, loop.model);
     if (!planner) return planner.error();
     if (const auto refusal =
@@ -115,6 +134,7 @@ Result<Submission> Loop::submit(Request request) {
     auto live = std::make_unique<LiveRequest>(std::move(request), domain, loop.limits.vocab_size,
                                               loop.options.make_detokenizer);
     live->planner = std::move(planner).value();
+    live->choice_reason = std::move(choice).value();
     live->submitted_seconds = loop.options.now_seconds();
     Submission submission{.id = 0, .events = live->events};
     {

@@ -19,6 +19,8 @@
 
 namespace kvasir::engine {
 
+class AutoPrefill;
+
 struct LoopOptions {
   int64_t chunk_tokens = 1024;  // prefill tokens of one sequence in one step, at most
   int64_t step_tokens = 1024;   // tokens of one step, at most (decode tokens go first)
@@ -26,7 +28,8 @@ struct LoopOptions {
   bool deterministic = false;
   // What the options of prefill methods are checked against; layers are those of the KV.
   prefill::ModelShape model;
-  std::vector<TokenId> end_tokens;  // of the model
+  std::shared_ptr<AutoPrefill> auto_prefill;  // null: prompts with --prefill auto are dense
+  std::vector<TokenId> end_tokens;            // of the model
   kv::Domain domain = 0;  // of the model; the loop mixes in the request's stages and options
   // Dynamic rotary scaling: in sequences longer than this, keys depend on the length that the
   // prompt has, or the answer had when it was written. KV is then shared between prompts of one

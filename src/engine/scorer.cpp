@@ -40,7 +40,8 @@ double log_sum_exp(std::span<const float> logits) {
   return static_cast<double>(top) + std::log(sum);
 }
 
-// KL(p || q) of two rows of logits.
+}  // namespace
+
 double divergence(std::span<const float> p, std::span<const float> q) {
   const double p_total = log_sum_exp(p), q_total = log_sum_exp(q);
   double sum = 0;
@@ -50,8 +51,6 @@ double divergence(std::span<const float> p, std::span<const float> q) {
   }
   return std::max(0.0, sum);
 }
-
-}  // namespace
 
 int64_t score_rows(const Engine::ScoreOptions& options, const prefill::ModelShape& model,
                    int64_t vocab_size, int64_t chunk) {

@@ -9,6 +9,9 @@
 
 namespace kvasir::engine {
 
+// KL(p || q) in nats of two rows of logits.
+double divergence(std::span<const float> p, std::span<const float> q);
+
 // Rows of a step: enough for the matrix units, few enough for the logits. Methods that plan from
 // queries get chunks of up to `chunk` tokens, as in a request, where 512 MiB hold their logits.
 int64_t score_rows(const Engine::ScoreOptions& options, const prefill::ModelShape& model,

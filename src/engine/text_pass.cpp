@@ -9,7 +9,7 @@ void TextPass::begin(std::span<const TokenId> text) {
   open_ = true;
 }
 
-std::span<const float> TextPass::run(int64_t count, bool deterministic) {
+std::span<const float> TextPass::run(int64_t count, bool deterministic, StepSpan::Logits logits) {
   const int64_t first = kv_.length(sequence_);
   kv_.reserve(sequence_, first + count).value();
   StepSpan span{.tokens = text_.subspan(first, count),
@@ -18,7 +18,7 @@ std::span<const float> TextPass::run(int64_t count, bool deterministic) {
                 .is_prefill = true,
                 .planner = planner_.get(),
                 .prompt_length = static_cast<int64_t>(text_.size()),
-                .logits = StepSpan::Logits::kAll};
+                .logits = logits};
   for (int layer = 0; layer < kv_.geometry().layers; ++layer)
     span.page_tables.push_back(kv_.page_table(sequence_, layer).data());
   step_.spans = {span};

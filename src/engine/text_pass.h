@@ -23,8 +23,10 @@ class TextPass {
 
   // `text` outlives its chunks.
   void begin(std::span<const TokenId> text);
-  // Logits of the next `count` tokens: [count, vocab], or nothing where the executor computes none.
-  std::span<const float> run(int64_t count, bool deterministic);
+  // Logits of the next `count` tokens, all of them or as `logits` says: [rows, vocab], or nothing
+  // where the executor computes none.
+  std::span<const float> run(int64_t count, bool deterministic,
+                             StepSpan::Logits logits = StepSpan::Logits::kAll);
 
  private:
   void end();

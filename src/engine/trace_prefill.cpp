@@ -1,17 +1,12 @@
 #include "engine/trace_prefill.h"
 
-#include <fmt/format.h>
-
 #include <algorithm>
 #include <cmath>
 #include <cstring>
 
 #include "base/memory.h"
-#include "base/thread_pool.h"
-#include "engine/cpu_executor.h"
-#include "engine/load_model.h"
+#include "engine/cpu_model.h"
 #include "engine/stages.h"
-#include "engine/text_pass.h"
 
 namespace kvasir::engine {
 namespace {
@@ -111,37 +106,18 @@ void trace_prefill(const EngineOptions& engine, std::span<const TokenId> tokens,
   check_stages({.prefill = options.prefill}, {.chunked_prefill = true}).value();
   const auto count = static_cast<int64_t>(tokens.size());
   EngineOptions resolved = engine;
-  resolved.device = "cpu";
-  resolved.context = count;
-  resolved.max_sequences = 1;
   resolved.prefill = options.prefill;
-  const ResolvedModel model = resolve_model(resolved);
-  if (count < 1 || count > model.max_length)
-    throw Error(ErrorCode::kResourceExhausted,
-                fmt::format("expected 1 to {} tokens, found {}", model.max_length, count),
-                model.info.path);
-  ThreadPool pool(model.threads);
-  const models::CpuWeights weights = models::load_cpu_weights(
-      {.pool = pool}, model.config,
-      std::make_shared<models::FileWeights>(formats::WeightFiles::open(engine.model).value()),
-      {.dtype = model.dtype, .isa = model.isa, .on_progress = engine.on_load_progress});
-  kv::KvManager kv(model.geometry, model.blocks, kv::host_page_memory);
-  models::ScratchOptions scratch = model.scratch;
-  // Rows without logits have no queries in the last layer; the logits themselves are left out.
-  scratch.max_rows = scratch.max_logit_rows = std::min(model.chunk, count);
-  CpuExecutor executor(pool, weights, kv.page_pool(), scratch);
+  CpuModel model(resolved, count);
   Tracer tracer(options, count);
-  executor.observe(&tracer);
+  model.executor().observe(&tracer);
 
-  TextPass pass(
-      executor, kv, 1,
-      prefill::make_planner(options.prefill, planner_shape(resolved, model.config)).value());
-  pass.begin(tokens);
+  const auto pass = model.pass(options.prefill);
+  pass->begin(tokens);
   for (int64_t done = 0; done < count;) {
     if (options.cancelled && options.cancelled())
       throw Error(ErrorCode::kCancelled, "tracing was interrupted");
-    const int64_t rows = std::min(scratch.max_rows, count - done);
-    pass.run(rows, engine.deterministic);
+    const int64_t rows = std::min(model.chunk(), count - done);
+    pass->run(rows, engine.deterministic);
     done += rows;
     if (options.on_progress) options.on_progress(done, count);
   }

@@ -184,7 +184,11 @@ size_t PlannedAttention::take_options(const prefill::GpuRecipe& recipe) {
   }
   if (const auto* xattention = std::get_if<prefill::XAttentionRecipe>(&recipe)) {
     const auto heads = static_cast<size_t>(sizes_.q_heads);
-    shares_.insert(shares_.end(), heads, xattention->threshold);
+    const auto& of_heads = xattention->head_thresholds;
+    if (of_heads.empty())
+      shares_.insert(shares_.end(), heads, xattention->threshold);
+    else
+      shares_.insert(shares_.end(), of_heads.begin(), of_heads.end());
     return shares_.size() - heads;
   }
   return 0;

@@ -20,6 +20,7 @@ struct MinferenceRecipe {
 struct XAttentionRecipe {
   int stride = 0;
   float threshold = 0;
+  std::span<const float> head_thresholds;  // [q_heads]: of each head instead; or empty
   double densest = 0;
 };
 

@@ -19,15 +19,21 @@ constexpr MethodOption kLast{"last", "last rows of the prompt, which see everyth
 constexpr MethodOption kAShape[] = {kInit, kLocal};
 constexpr MethodOption kTriShape[] = {kInit, kLocal, kLast};
 constexpr MethodOption kTriangleMix[] = {
-    {"layers", "tri-shape ones, as 12-31 or 5+7+15-35; without it the upper half", check_layers},
+    {"layers", "tri-shape ones, as 12-31 or 5+7+15-35; without it those of the config",
+     check_layers},
+    {"config", "file of layers; without it the model's own, else the upper half", check_file},
     {"base", "the method of the other layers, dense or any that this program has",
      check_base_method},
     kInit,
     kLocal,
     kLast};
 
+constexpr MethodOption kAuto[] = {
+    {"file", "of measurements; without it the model's own", check_file},
+    {"bound", "KL to dense prefill up to which a method may be taken, in nats", check_bound}};
+
 constexpr MethodOption kMInference[] = {
-    {"config", "file of the heads' patterns; without it the model's own", minference::check_config},
+    {"config", "file of the heads' patterns; without it the model's own", check_file},
     {"ratio", "times the budgets of vertical-slash heads", minference::check_ratio},
     {"index", "relative or, tile by tile as in the released code, reference",
      minference::check_index},
@@ -37,6 +43,7 @@ constexpr MethodOption kMInference[] = {
 constexpr MethodOption kXAttention[] = {
     {"stride", "8 or 16: queries and keys of a group", xattention::check_stride},
     {"threshold", "share of the estimated attention that each row of blocks keeps", check_share},
+    {"thresholds", "file of a threshold for each head; without both, the model's own", check_file},
     {"densest", "share of attention above which a head is computed densely", check_share}};
 constexpr MethodOption kFlexPrefill[] = {
     {"gamma", "share of its attention that a head keeps", check_share},
@@ -52,6 +59,10 @@ constexpr Method kMethods[] = {
      .description = "every query attends to all positions before it",
      .capabilities = kEverywhere,
      .options = {}},
+    {.name = "auto",
+     .description = "the fastest that was measured to answer as dense does (kvasir search auto)",
+     .capabilities = kEverywhere,
+     .options = kAuto},
     {.name = "a_shape",
      .description = "every query attends to the first tokens and to its last ones",
      .capabilities = kEverywhere,
@@ -92,9 +103,13 @@ Result<std::shared_ptr<const Planner>> make_planner(const MethodChoice& choice,
   if (choice.name == "a_shape") return make_a_shape(choice);
   if (choice.name == "tri_shape") return make_tri_shape(choice);
   if (choice.name == "minference") return minference::make_minference(choice, model);
-  if (choice.name == "xattention") return xattention::make_xattention(choice);
+  if (choice.name == "xattention") return xattention::make_xattention(choice, model);
   if (choice.name == "flexprefill") return flexprefill::make_flexprefill(choice);
   if (choice.name == "trianglemix") return make_trianglemix(choice, model);
+  if (choice.name == "auto")
+    return Error(ErrorCode::kUnsupported,
+                 "auto chooses by the length of a request's prompt; name a method here",
+                 "--prefill");
   return Error(ErrorCode::kInternal, "no planner for the method " + choice.name, "--prefill");
 }
 

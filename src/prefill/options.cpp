@@ -71,6 +71,13 @@ Result<void> check_distance(std::string_view value) {
                fmt::format("expected a number from 0 to 1, found \"{}\"", value));
 }
 
+Result<void> check_bound(std::string_view value) { return check_number(value, 100); }
+
+Result<void> check_file(std::string_view value) {
+  if (!value.empty()) return {};
+  return Error(ErrorCode::kInvalidArgument, "expected the path of a file");
+}
+
 Result<void> check_layers(std::string_view value) {
   if (layer_runs(value)) return {};
   return Error(

@@ -13,6 +13,8 @@ namespace kvasir::prefill {
 Result<void> check_tokens(std::string_view value);  // a whole number of at least 0
 // A decimal number above 0, at most `most`.
 Result<void> check_number(std::string_view value, double most);
+Result<void> check_bound(std::string_view value);  // a number above 0, at most 100
+Result<void> check_file(std::string_view value);   // the path of a file: not empty
 Result<void> check_share(std::string_view value);     // a number above 0, at most 1
 Result<void> check_distance(std::string_view value);  // a number from 0 to 1
 Result<void> check_at_least_one_token(std::string_view value);

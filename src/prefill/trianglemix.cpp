@@ -2,15 +2,14 @@
 
 #include <string>
 
+#include "base/file.h"
 #include "prefill/methods.h"
 #include "prefill/options.h"
 #include "prefill/tri_shape.h"
+#include "prefill/triangle_layers.h"
 
 namespace kvasir::prefill {
 namespace {
-
-// The paper's.
-constexpr TriShape kDefault{.init = 8, .local = 512, .last = 128};
 
 class TriangleMix final : public Planner {
  public:
@@ -37,26 +36,47 @@ class TriangleMix final : public Planner {
   const std::shared_ptr<const Planner> base_;  // of the other layers; null: dense
 };
 
+Result<TriangleLayers> find_config(const MethodChoice& choice, const ModelShape& model) {
+  TriangleLayers upper_half;
+  for (int layer = model.layers / 2; layer < model.layers; ++layer)
+    upper_half.layers.push_back(layer);
+  const auto named = choice.options.find("config");
+  const bool is_named = named != choice.options.end();
+  if (!is_named && model.folder.empty()) return upper_half;
+  const std::filesystem::path path =
+      is_named ? std::filesystem::path(named->second) : model.folder / kTriangleFile;
+  const auto text = read_file(path);
+  if (text) return parse_triangle_layers(text.value(), path.string(), model.layers);
+  if (text.error().code() == ErrorCode::kNotFound && !is_named) return upper_half;
+  return text.error();
+}
+
 }  // namespace
 
 Result<void> check_base_method(std::string_view value) {
-  if (value != "trianglemix" && find_method(methods(), value)) return {};
+  const auto is_base = [](std::string_view name) {
+    return name != "trianglemix" && name != "auto";
+  };
+  if (is_base(value) && find_method(methods(), value)) return {};
   std::string names;
   for (const Method& method : methods())
-    if (method.name != "trianglemix")
-      names += (names.empty() ? "" : ", ") + std::string(method.name);
+    if (is_base(method.name)) names += (names.empty() ? "" : ", ") + std::string(method.name);
   return Error(ErrorCode::kInvalidArgument,
                "expected one of " + names + ", found \"" + std::string(value) + "\"");
 }
 
 Result<std::shared_ptr<const Planner>> make_trianglemix(const MethodChoice& choice,
                                                         const ModelShape& model) {
-  const TriShape shape{.init = tokens_option(choice, "init", kDefault.init),
-                       .local = tokens_option(choice, "local", kDefault.local),
-                       .last = tokens_option(choice, "last", kDefault.last)};
+  auto found = find_config(choice, model);
+  if (!found) return found.error();
+  const TriangleLayers& config = found.value();
+  const TriShape shape{.init = tokens_option(choice, "init", config.init),
+                       .local = tokens_option(choice, "local", config.local),
+                       .last = tokens_option(choice, "last", config.last)};
   std::vector<LayerRun> runs = layers_option(choice, "layers");
-  if (runs.empty()) runs = {{model.layers / 2, model.layers - 1}};
-  if (runs.back().last >= model.layers)
+  if (runs.empty())
+    for (const int32_t layer : config.layers) runs.push_back({layer, layer});
+  if (!runs.empty() && runs.back().last >= model.layers)
     return Error(ErrorCode::kInvalidArgument,
                  "expected layers from 0 to " + std::to_string(model.layers - 1) +
                      ", those of the model, found " + std::to_string(runs.back().last),

@@ -9,7 +9,9 @@ namespace kvasir::prefill {
 
 Result<void> check_base_method(std::string_view value);
 
-// Errors: kInvalidArgument for layers that the model does not have.
+// Layers are those of the option `layers`, else those of the file that `config` names, else those
+// of the model's folder (triangle_layers.h), else the upper half. Errors: kInvalidArgument for
+// layers that the model does not have; kNotFound, kMalformed for the file.
 Result<std::shared_ptr<const Planner>> make_trianglemix(const MethodChoice& choice,
                                                         const ModelShape& model);
 

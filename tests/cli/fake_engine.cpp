@@ -9,6 +9,10 @@
 
 #include "bench/bench.h"
 #include "engine/trace_prefill.h"
+#include "search/auto.h"
+#include "search/minference.h"
+#include "search/trianglemix.h"
+#include "search/xattention.h"
 #include "train/run.h"
 
 namespace kvasir {
@@ -395,6 +399,34 @@ void trace_prefill(const EngineOptions&, std::span<const TokenId>, const TraceOp
 }
 
 }  // namespace engine
+
+std::vector<search::LayerSummary> search::search_minference(const EngineOptions&,
+                                                            std::span<const TokenId>,
+                                                            const MInferenceSearch&) {
+  throw Error(ErrorCode::kUnsupported, "rules have no attention to search", "fake");
+}
+
+std::vector<search::ThresholdSummary> search::search_xattention(const EngineOptions&,
+                                                                std::span<const TokenId>,
+                                                                const XAttentionSearch&) {
+  throw Error(ErrorCode::kUnsupported, "rules have no attention to search", "fake");
+}
+
+search::TriangleMixResult search::search_trianglemix(const EngineOptions&,
+                                                     const TriangleMixSearch&) {
+  return {.scores = {0.5, 0}, .layers = {1}, .kl = 0, .prompts = 8, .tokens = 48};
+}
+
+prefill::AutoDevice search::search_auto(const EngineOptions& engine, const AutoSearch& options) {
+  if (options.methods.empty())
+    throw Error(ErrorCode::kUnsupported, "rules have no attention to measure", "fake");
+  prefill::AutoDevice device{"rules", {}};
+  for (const MethodChoice& method : options.methods)
+    device.measurements.push_back(
+        {.length = 4096, .method = method, .seconds = 1, .questions = 4, .same = 4});
+  log().loads += engine.model.empty() ? 0 : 1;
+  return device;
+}
 
 std::filesystem::path train::run_recipe(const RunOptions& options) {
   options.say("training " + options.recipe.string());

@@ -8,7 +8,7 @@ shift
 here=$(cd "$(dirname "$0")" && pwd)
 build=$here/../../build/fuzz
 targets=("$@")
-[ ${#targets[@]} -eq 0 ] && targets=(safetensors tokenizer_json chat_template model_config head_config shard recipe session_file outcome)
+[ ${#targets[@]} -eq 0 ] && targets=(safetensors tokenizer_json chat_template model_config head_config shard recipe session_file prefill_files outcome)
 
 fuzz_one() {
   local target=$1 found=$build/fuzz-corpus/$1 log=$build/fuzz-$1.log seeds=("$here/corpus/$1")

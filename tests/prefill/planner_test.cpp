@@ -151,6 +151,10 @@ TEST(Planner, WhatIsDenseHasNoPlan) {
 TEST(Planner, EveryMethodHasOne) {
   for (const Method& method : methods()) {
     const auto planner = make_planner({std::string(method.name), {}}, {.layers = 8});
+    if (method.name == "auto") {  // a method takes its place before anything is planned
+      EXPECT_EQ(planner.error().code(), ErrorCode::kUnsupported);
+      continue;
+    }
     ASSERT_TRUE(planner.ok()) << method.name;
     EXPECT_EQ(planner.value() == nullptr, method.name == "dense");
   }

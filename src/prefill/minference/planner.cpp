@@ -93,11 +93,6 @@ Result<void> check_index(std::string_view value) {
                "expected relative or reference, found \"" + std::string(value) + "\"");
 }
 
-Result<void> check_config(std::string_view value) {
-  if (!value.empty()) return {};
-  return Error(ErrorCode::kInvalidArgument, "expected the path of a head configuration");
-}
-
 Result<std::shared_ptr<const Planner>> make_minference(const MethodChoice& choice,
                                                        const ModelShape& model) {
   auto config = find_config(choice, model);

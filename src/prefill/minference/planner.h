@@ -8,9 +8,8 @@
 
 namespace kvasir::prefill::minference {
 
-Result<void> check_ratio(std::string_view value);   // a number above 0, at most 1000
-Result<void> check_index(std::string_view value);   // "relative" or "reference"
-Result<void> check_config(std::string_view value);  // not empty
+Result<void> check_ratio(std::string_view value);  // a number above 0, at most 1000
+Result<void> check_index(std::string_view value);  // "relative" or "reference"
 
 // The heads' patterns come from the file that the option `config` names; without it from the
 // model's folder (sparse_attention_config.json, or what config.json embeds); without that every
