@@ -126,6 +126,7 @@ void Engine::Impl::start_loop() {
   executor = backend->make_executor(*kv, model.scratch);
   engine::LoopOptions settings;
   settings.model = engine::planner_shape(options, model.config);
+  settings.layer_windows = model.config.sliding_window;
   settings.chunk_tokens = model.chunk;
   settings.step_tokens = model.scratch.max_rows;
   settings.max_sequences = options.max_sequences;
