@@ -50,6 +50,7 @@ struct Request {
   std::optional<int>
       top_logprobs;  // log-probabilities: of the chosen token and of that many others
   StageChoice stages;
+  uint64_t kv_group = 0;  // KV is taken over from earlier requests of the same group alone
 };
 
 enum class FinishReason { kStop, kLength, kCancelled, kError };

@@ -40,6 +40,9 @@ struct Method {
   std::string_view description;  // half a sentence
   MethodCapabilities capabilities;
   std::span<const MethodOption> options;
+  // "key=value,key=value" that bench runs it with where nobody says, so that it does what it does
+  // at any length: "n/8" is an eighth of it. Empty: the method's defaults do.
+  std::string_view scaled = {};
 };
 
 // "NAME" or "NAME:key=value,key=value", as it is written on the command line.

@@ -12,7 +12,6 @@
 #include "bench/gpu_bench.h"
 #include "bench/harness.h"
 #include "bench/model_bench.h"
-#include "bench/task_bench.h"
 #include "bench/train_bench.h"
 #include "bench/yardsticks.h"
 #include "engine/load_model.h"
@@ -207,26 +206,9 @@ Report load(const BenchOptions& options, ThreadPool& pool, std::ostream& progres
   return report;
 }
 
-int run_tasks(const BenchOptions& options, std::ostream& out, std::ostream& progress) {
-  const TaskReport report = run_task_bench(
-      {.engine = {.model = options.model, .device = options.device, .threads = options.threads},
-       .tasks = options.tasks,
-       .lengths = options.lengths,
-       .methods = options.methods,
-       .questions = options.questions,
-       .question_inside = options.question_inside,
-       .books = options.document},
-      progress);
-  const std::string json = task_json(report);
-  out << (options.json ? json + "\n" : task_table(report));
-  if (!options.record.empty()) write_file(options.record, json + "\n").value();
-  return 0;
-}
-
 }  // namespace
 
 int run_bench(const BenchOptions& options, std::ostream& out, std::ostream& progress) {
-  if (options.what == "tasks") return run_tasks(options, out, progress);
   const int threads = options.threads > 0 ? options.threads : usable_cpus();
   ThreadPool pool(threads);
   set_libtorch_threads(threads);
@@ -250,7 +232,7 @@ int run_bench(const BenchOptions& options, std::ostream& out, std::ostream& prog
   else
     throw Error(
         ErrorCode::kInvalidArgument,
-        "expected prefill, decode, train, tokenizer, load or tasks, found \"" + options.what + "\"",
+        "expected prefill, decode, train, tokenizer or load, found \"" + options.what + "\"",
         "kvasir bench");
   const std::string json = to_json(report, threads);
   if (options.json)

@@ -1,6 +1,5 @@
 #pragma once
-// Measurements: `kvasir bench prefill | decode | train | tokenizer | load` of speed, `tasks` of
-// accuracy.
+// Measurements of speed: `kvasir bench prefill | decode | train | tokenizer | load`.
 
 #include <cstdint>
 #include <filesystem>
@@ -8,23 +7,17 @@
 #include <string>
 #include <vector>
 
-#include "kvasir/request.h"
-
 namespace kvasir::bench {
 
 struct BenchOptions {
-  std::string what;             // prefill, decode, train, tokenizer, load or tasks
+  std::string what;             // prefill, decode, train, tokenizer or load
   std::filesystem::path model;  // a model folder
   std::string shape;  // "" = the model's; "16m", "1b", "8b" = that Llama shape with random weights
-  std::string device = "auto";        // auto | cpu | cuda | cuda:N
-  std::vector<int64_t> lengths;       // tokens; empty = the default sweep
-  std::filesystem::path document;     // tokenizer: the text; tasks: a text or a folder of texts
-  int threads = 0;                    // 0 = every usable CPU
-  int repetitions = 5;                // at least; long measurements take fewer and say so
-  std::vector<std::string> tasks;     // tasks: which; empty = all five
-  std::vector<MethodChoice> methods;  // tasks: prefill methods beside dense
-  int64_t questions = 300;            // tasks: of each task and length
-  bool question_inside = false;       // tasks: the questions also stand in the document
+  std::string device = "auto";     // auto | cpu | cuda | cuda:N
+  std::vector<int64_t> lengths;    // tokens; empty = the default sweep
+  std::filesystem::path document;  // tokenizer: the text
+  int threads = 0;                 // 0 = every usable CPU
+  int repetitions = 5;             // at least; long measurements take fewer and say so
   bool json = false;
   std::filesystem::path record;  // also write the JSON here; empty = nowhere
 };

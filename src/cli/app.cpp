@@ -336,43 +336,100 @@ void add_tokenize(CLI::App& app, Options& options) {
   add.flag("--json", "one JSON object: tokens, ids, pieces", options.json);
 }
 
+void add_lengths(Adder& add, std::vector<int64_t>& lengths) {
+  add.text(
+      "--lengths", "N,...", "tokens, apart by commas (default: a sweep)",
+      [&lengths](const std::string& value) {
+        std::string_view rest = value;
+        while (true) {
+          const size_t end = rest.find(',');
+          lengths.push_back(parse_integer(rest.substr(0, end), "--lengths", 1, int64_t{1} << 40));
+          if (end == std::string_view::npos) return;
+          rest.remove_prefix(end + 1);
+        }
+      });
+}
+
+// What accuracy is measured on, and with which methods.
+void add_accuracy(Adder& add, BenchFlags& bench, EngineOptions& engine) {
+  eval::RunOptions& run = bench.accuracy;
+  add.group("Accuracy");
+  add.texts("--task", "NAME", "a task of the suite; repeatable (default: all)",
+            [&run](const std::string& v) { run.tasks.push_back(v); });
+  const auto method = [&add](const std::string& name, std::vector<MethodChoice>& list,
+                             const std::string& help) {
+    add.texts(name, "NAME[:KEY=VALUE,...]", help,
+              [&list, name](const std::string& v) { list.push_back(parse_method(v, name)); });
+  };
+  method("--prefill", run.prefill,
+         "beside dense; repeatable; stages are combined; n/8 = an eighth of the length");
+  method("--compress", run.compress, "beside plain; repeatable");
+  method("--retrieve", run.retrieve, "beside dense; repeatable");
+  add.texts("--loading", "resident|recompute",
+            "beside resident: every question computes its whole prompt; repeatable",
+            [&run](const std::string& v) {
+              const std::string name = choose("--loading", v, split_choices("resident|recompute"));
+              run.loading.push_back(name == "resident" ? eval::Loading::kResident
+                                                       : eval::Loading::kRecompute);
+            });
+  add.texts("--mode", "multi-turn|multi-request",
+            "questions as one conversation, or each alone behind the context; repeatable",
+            [&run](const std::string& v) {
+              const std::string name =
+                  choose("--mode", v, split_choices("multi-turn|multi-request"));
+              run.modes.push_back(name == "multi-turn" ? eval::Mode::kMultiTurn
+                                                       : eval::Mode::kMultiRequest);
+            });
+  add.text("--answers", "golden|generated",
+           "what stands in a conversation as earlier answers (default: golden)",
+           [&run](const std::string& v) {
+             const std::string name = choose("--answers", v, split_choices("golden|generated"));
+             run.answers = name == "golden" ? eval::Answers::kGolden : eval::Answers::kGenerated;
+           });
+  add.integer("--sessions", "of each task and length (default: the suite's)", run.sessions, 1,
+              1000000);
+  add.integer("--questions", "the same as a number of questions", bench.questions, 1, 1000000);
+  add.integer("--turns", "questions of a session, at most (default: the suite's)", run.turns, 1,
+              64);
+  add.integer("--depths", "of a needle, evenly spread (default: 10)", run.depths, 1, 1000);
+  add.integer("--seed", "of the sessions (default: 0)", run.seed, 0);
+  add.flag("--question-inside", "tasks: the questions also stand in the document",
+           run.question_inside);
+  add.text("--data-dir", "DIR", "published files: SCBench's, squad.json, hotpot.json",
+           [&run](const std::string& v) { run.data_folder = v; });
+  add.text("--prompt", "file:FILE", "own prompts as JSON, by task (default: product)",
+           [&run](const std::string& v) {
+             if (v.starts_with("file:"))
+               run.prompt_templates = v.substr(5);
+             else
+               choose("--prompt", v, split_choices("product|file:FILE"));
+           });
+  add.text("--out", "DIR", "where outcomes go (default: a new folder in bench-results)",
+           [&run](const std::string& v) { run.out = v; });
+  add.flag("--resume", "go on with the outcomes in --out", run.resume);
+  add.integer("--context", "tokens of KV to plan for (default: of several sessions)",
+              engine.context, 1, kMostContext);
+  add.integer("--max-sequences", "sessions at once, at most (default: 64, on a CPU 8)",
+              engine.max_sequences, 1, kMostSequences);
+}
+
 void add_bench(CLI::App& app, Options& options) {
   Adder add(app);
   BenchFlags& bench = options.bench;
-  add.text("WHAT", "prefill|decode|train|tokenizer|load|tasks", "what to measure",
-           [&bench](const auto& v) {
-             bench.what =
-                 choose("bench", v, split_choices("prefill|decode|train|tokenizer|load|tasks"));
-           });
+  const std::string what = std::string(kBenchSpeed) + "|" + kBenchAccuracy;
+  add.text("WHAT", what, "what to measure",
+           [&bench, what](const auto& v) { bench.what = choose("bench", v, split_choices(what)); });
   add_model(add, options.engine);
-  add_device(add, options.engine);
-  add.integer("--threads", "CPU threads (default: all that the process may use)",
-              options.engine.threads, 1, kMostThreads);
+  add_engine(add, options.engine);
   add.group("Measurement");
   add.choice("--shape", "16m|1b|8b",
              "a 16M, 1B or 8B Llama shape with random weights instead of the model", bench.shape);
-  add.text("--lengths", "N,...", "tokens, apart by commas (default: a sweep)",
-           [&bench](const std::string& value) {
-             std::string_view rest = value;
-             while (true) {
-               const size_t end = rest.find(',');
-               bench.lengths.push_back(
-                   parse_integer(rest.substr(0, end), "--lengths", 1, int64_t{1} << 40));
-               if (end == std::string_view::npos) return;
-               rest.remove_prefix(end + 1);
-             }
-           });
-  add.text("-d,--document", "FILE", "text for the tokenizer; text or folder of texts for tasks",
+  add_lengths(add, bench.lengths);
+  add.text("-d,--document,--documents", "FILE|DIR",
+           "text for the tokenizer, for perplexity; text or folder of texts that tasks hide in",
            [&bench](const std::string& v) { bench.document = v; });
   add.integer("--repetitions", "at least (default: 5)", bench.repetitions, 1, 1000000);
-  add.group("Tasks");
-  add.texts(
-      "--prefill", "NAME[:KEY=VALUE,...]", "a method beside dense; repeatable",
-      [&bench](const std::string& v) { bench.methods.push_back(parse_method(v, "--prefill")); });
-  add.texts("--task", "NAME", "one of the five text tasks; repeatable (default: all)",
-            [&bench](const std::string& v) { bench.tasks.push_back(v); });
-  add.integer("--questions", "of each task and length (default: 300)", bench.questions, 1, 1000000);
-  add.flag("--question-inside", "the questions also stand in the document", bench.question_inside);
+  add_accuracy(add, bench, options.engine);
   add.group("Output");
   add.flag("--json", "one JSON object on stdout", options.json);
   add.text("--record", "FILE", "also write the JSON here",
@@ -394,10 +451,12 @@ void add_train(CLI::App& app, Options& options) {
   add.flag("--resume", "go on from the latest checkpoint in --output", train.resume);
   add_device(add, options.engine);
   add.group("Several devices");
-  add.integer("--processes", "started with the same command, one a device (default: 1)",
+  add.integer("--processes", "one for each GPU of this host, started by this one (default: 1)",
               train.processes, 1, kMostThreads);
-  add.integer("--rank", "which of them this is, from 0 on", train.rank, 0, kMostThreads);
-  add.text("--meet", "HOST:PORT|FILE", "where they meet: process 0 listens there, or a new file",
+  add.integer("--rank", "of several hosts: which process this is, from 0 on", train.rank, 0,
+              kMostThreads);
+  add.text("--meet", "HOST:PORT|FILE",
+           "of several hosts: process 0 listens there, or a new file that all see",
            [&train](const std::string& v) { train.meeting = v; });
   add.group("Run");
   add.integer("--threads", "CPU threads (default: all that the process may use)",
@@ -438,7 +497,7 @@ std::unique_ptr<CLI::App> build_app(Options& options) {
   Adder add_methods(methods);
   add_methods.group("Output");
   add_methods.flag("--json", "one JSON object on stdout", options.json);
-  add_bench(add_command(*app, "bench", "measure speed"), options);
+  add_bench(add_command(*app, "bench", "measure speed and accuracy"), options);
   add_train(add_command(*app, "train", "train a model, prepare what it is trained on"), options);
   CLI::App& completion = add_command(*app, "completion", "print a shell completion script");
   Adder(completion).text("SHELL", "bash", "the shell", [](const std::string& value) {

@@ -43,7 +43,8 @@ void append_row(std::string& text, const Row& row, size_t width) {
 std::string name_of(const CLI::Option& option) {
   std::string name;
   for (const std::string& letter : option.get_snames()) name += "-" + letter + ", ";
-  for (const std::string& word : option.get_lnames()) name += "--" + word;
+  for (const std::string& word : option.get_lnames())
+    name += (name.empty() || name.ends_with(' ') ? "--" : ", --") + word;
   if (name.empty()) return option.get_name(true);
   const std::string type = option.get_type_name();
   return type.empty() || option.get_items_expected_max() == 0 ? name : name + " " + type;
@@ -70,7 +71,9 @@ std::string help_text(const CLI::App& app, int width) {
   for (const CLI::Option* option : app.get_options()) {
     if (option->get_positional()) {
       positionals += fmt::format(" [{}]", option->get_name(true));
-      const std::string type = option->get_type_name();
+      std::string type = option->get_type_name();
+      for (size_t bar = type.find('|'); bar != std::string::npos; bar = type.find('|', bar))
+        type.replace(bar, 1, ", ");  // where lines may break
       positional_rows.push_back(
           {option->get_name(true),
            type.empty() ? option->get_description() : type + ": " + option->get_description()});

@@ -10,6 +10,7 @@
 #include <string_view>
 #include <vector>
 
+#include "eval/options.h"
 #include "kvasir/engine.h"
 
 namespace kvasir::cli {
@@ -70,17 +71,19 @@ struct BenchFlags {
   std::string what, shape, document, record;
   std::vector<int64_t> lengths;
   int repetitions = 5;
-  std::vector<MethodChoice> methods;  // of `tasks`
-  std::vector<std::string> tasks;
-  int64_t questions = 300;
-  bool question_inside = false;
+  eval::RunOptions accuracy;  // but for its lengths, documents and engine
+  int64_t questions = 0;      // instead of accuracy.sessions
 };
+// What `kvasir bench` measures: speed, in the bench room, and accuracy, in the eval room.
+inline constexpr const char* kBenchSpeed = "prefill|decode|train|tokenizer|load";
+inline constexpr const char* kBenchAccuracy = "tasks|tiny|ruler|scbench|needle|perplexity";
 
 struct TrainFlags {
   std::string what;  // a word of kTrainWhat
   std::filesystem::path recipe, corpus, output;
   bool resume = false;
-  int processes = 1, rank = 0;
+  int processes = 1;
+  std::optional<int> rank;  // none: this program starts all processes
   std::string meeting;
 };
 inline constexpr const char* kTrainWhat = "run|tokenizer|data|manifest";

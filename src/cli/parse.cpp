@@ -92,11 +92,20 @@ void check_train(const TrainFlags& train) {
   if (is_manifest && !train.recipe.empty())
     refuse("--recipe", "expected none: a manifest is made of --corpus DIR alone");
   if (is_manifest && train.corpus.empty()) refuse("train", "expected --corpus DIR");
-  if (train.rank >= train.processes) refuse("--rank", "expected less than --processes");
-  if (train.processes > 1 && train.meeting.empty())
-    refuse("--processes", "expected --meet HOST:PORT or FILE beside it");
+  if (train.rank && *train.rank >= train.processes)
+    refuse("--rank", "expected less than --processes");
+  if (train.rank.has_value() != !train.meeting.empty())
+    refuse(train.rank ? "--rank" : "--meet",
+           "expected --rank N and --meet HOST:PORT or FILE together");
   if (train.output.empty())
     refuse("train", is_manifest ? "expected --output FILE" : "expected --output DIR");
+}
+
+void check_bench(const BenchFlags& bench) {
+  if (bench.questions > 0 && bench.accuracy.sessions > 0)
+    refuse("--questions", "expected this or --sessions, found both");
+  if (bench.accuracy.resume && bench.accuracy.out.empty())
+    refuse("--resume", "expected --out DIR, the folder of the run to go on with");
 }
 
 void check(const Options& options, const std::string& name) {
@@ -114,7 +123,10 @@ void check(const Options& options, const std::string& name) {
       options.score.file.empty() == !options.score.ids.has_value())
     refuse(name, "expected a FILE of text or --ids FILE, and not both");
   if (options.command == Command::kBench && options.bench.what.empty())
-    refuse(name, "expected what to measure: prefill, decode, train, tokenizer, load or tasks");
+    refuse(name,
+           "expected what to measure: speed (prefill, decode, train, tokenizer, load) or accuracy "
+           "(tasks, tiny, ruler, scbench, needle, perplexity)");
+  if (options.command == Command::kBench) check_bench(options.bench);
   if (options.command == Command::kTrain) check_train(options.train);
 }
 

@@ -134,6 +134,10 @@ std::string data_text(const data::Recipe& recipe, const data::Prepared& prepared
 
 int train_tokenizer_command(const Options& options, Environment& environment) {
   const data::Recipe recipe = recipe_of(options);
+  if (recipe.tokenizer.is_tiny)
+    throw Error(ErrorCode::kInvalidArgument,
+                "expected a recipe that trains its tokenizer, found tokenizer.kind = \"tiny-v1\"",
+                recipe.name);
   const data::Manifest manifest = data::load_manifest(recipe.data.manifest).value();
   ThreadPool pool(threads_of(options));
   {

@@ -17,4 +17,11 @@ struct Batch {
   bool operator==(const Batch&) const = default;
 };
 
+// Samples whose answers are to be scored: each run of rows of weight 1 within a document is an
+// answer, all other rows weigh 0.
+struct AnswerBatch {
+  Batch batch;
+  std::vector<int32_t> hops;  // [answers], as in Sample; or empty
+};
+
 }  // namespace kvasir::data

@@ -106,7 +106,7 @@ Result<BatchSource> BatchSource::make(Recipe recipe, const Corpus& corpus,
   BatchSource source(std::move(recipe), corpus, samples, begin);
   for (size_t i = 0; i < source.recipe_.phases.size(); ++i) {
     const int64_t sequence = source.recipe_.phases[i].sequence;
-    if (source.training_tokens() >= sequence) continue;
+    if (source.recipe_.tokenizer.is_tiny || source.training_tokens() >= sequence) continue;
     return Error(ErrorCode::kInvalidArgument,
                  fmt::format("phase[{}].sequence: expected at most the {} tokens that the texts to "
                              "train on have, found {}; add texts or shorten the sequence",
@@ -153,25 +153,42 @@ void BatchSource::add_sequence(const StepPlan& plan, int64_t index, Batch& batch
 
 void BatchSource::add_samples(const StepPlan& plan, int64_t index, int64_t rows,
                               Batch& batch) const {
-  const Mixture& mixture = recipe_.phases[static_cast<size_t>(plan.phase)].mixture;
+  const PhaseRecipe& of_phase = recipe_.phases[static_cast<size_t>(plan.phase)];
   const auto phase = static_cast<uint64_t>(plan.phase), sequence = static_cast<uint64_t>(index);
   Random random({recipe_.seed, kLengths, phase, sequence});
   const bool is_full = random.unit() < recipe_.data.full_fraction;
   const int64_t least = recipe_.data.least_sample;
   int64_t left = rows;
   for (uint64_t number = 0; left >= least || number == 0; ++number) {
-    SampleRequest request{.task = choose_task(mixture, random.unit()),
+    const int64_t most = std::min(left, of_phase.sample_rows());
+    SampleRequest request{.task = choose_task(of_phase.mixture, random.unit()),
                           .seed = mix_key({recipe_.seed, kSample, phase, sequence, number}),
-                          .most_tokens = left};
-    if (!is_full && left > least) request.most_tokens = random.by_doublings(least, left);
-    const Sample sample = samples_->make(request);
+                          .most_tokens = most};
+    if (!is_full && most > least) request.most_tokens = random.by_doublings(least, most);
+    Sample sample = samples_->make(request);
+    if (sample.tokens.empty() && request.most_tokens < most) {
+      request.most_tokens = most;  // a task that has no short samples
+      sample = samples_->make(request);
+    }
     if (sample.tokens.empty()) break;
     add_sample(sample, batch);
     left -= static_cast<int64_t>(sample.tokens.size());
     KVASIR_CHECK(left >= 0, "a sample is longer than was asked for");
   }
-  if (left > 0)
+  if (left == 0) return;
+  if (texts_.empty())
+    add_padding(left, batch);
+  else
     add_books(Random({recipe_.seed, kFill, phase, sequence}).below(training_tokens()), left, batch);
+}
+
+// Rows that count nothing.
+void BatchSource::add_padding(int64_t rows, Batch& batch) const {
+  batch.documents.push_back(static_cast<int32_t>(batch.rows()));
+  const size_t size = batch.tokens.size() + static_cast<size_t>(rows);
+  batch.tokens.resize(size, begin_);
+  batch.targets.resize(size, begin_);
+  batch.weights.resize(size, 0.0f);
 }
 
 void BatchSource::add_books(int64_t position, int64_t rows, Batch& batch) const {
@@ -208,49 +225,73 @@ void BatchSource::add_sample(const Sample& sample, Batch& batch) const {
   batch.weights.insert(batch.weights.end(), sample.weights.begin(), sample.weights.end());
 }
 
-std::vector<Batch> BatchSource::held_out_books(int64_t length) const {
-  std::vector<Batch> batches;
-  const auto most = static_cast<size_t>(recipe_.evaluation.book_tokens / length);
-  for (int64_t first = 0;; first += length) {  // of each text in turn
-    bool is_any = false;
-    for (const TokenView* text : held_out_) {
-      if (first + length > text->size()) continue;
-      if (batches.size() == most) return batches;
-      is_any = true;
-      Batch& batch = batches.emplace_back();
-      add_text(*text, first, length, batch);
-      batch.documents.push_back(static_cast<int32_t>(batch.rows()));
-    }
-    if (!is_any) return batches;
-  }
+// Whether a pass takes so many rows more.
+bool BatchSource::has_room(const Batch& batch, int64_t rows) const {
+  return batch.rows() + rows <= recipe_.precision.pass_tokens;
 }
 
-std::vector<Batch> BatchSource::held_out_samples(std::string_view task, int64_t length) const {
+std::vector<Batch> BatchSource::held_out_books(int64_t length) const {
   std::vector<Batch> batches;
-  for (int64_t i = 0; i < recipe_.evaluation.task_samples; ++i) {
+  int64_t left = recipe_.evaluation.book_tokens / length;
+  const auto longest =
+      std::ranges::max_element(held_out_, {}, [](const TokenView* text) { return text->size(); });
+  const int64_t end = longest == held_out_.end() ? 0 : (*longest)->size();
+  for (int64_t first = 0; first + length <= end; first += length)  // of each text in turn
+    for (const TokenView* text : held_out_) {
+      if (first + length > text->size() || left == 0) continue;
+      if (batches.empty() || !has_room(batches.back(), length)) batches.emplace_back();
+      add_text(*text, first, length, batches.back());
+      --left;
+    }
+  for (Batch& batch : batches) batch.documents.push_back(static_cast<int32_t>(batch.rows()));
+  return batches;
+}
+
+std::vector<AnswerBatch> BatchSource::held_out_samples(std::string_view task, int64_t length,
+                                                       ThreadPool& pool) const {
+  const int64_t tokens = recipe_.evaluation.task_tokens;
+  const int64_t count = tokens > 0 ? std::max<int64_t>(1, tokens / length) : 0;
+  std::vector<Result<Sample>> samples(static_cast<size_t>(count), Sample());
+  pool.parallel(count, [&](int64_t i, int) {
     const uint64_t seed = mix_key(
         {recipe_.seed, kEvaluation, static_cast<uint64_t>(length), static_cast<uint64_t>(i)});
-    Sample sample =
-        samples_->make({.task = task, .seed = seed, .most_tokens = length, .is_held_out = true});
-    if (sample.tokens.empty()) break;
-    const auto answer = static_cast<float>(recipe_.data.answer_weight);
+    auto& sample = samples[static_cast<size_t>(i)];
+    try {
+      sample =
+          samples_->make({.task = task, .seed = seed, .most_tokens = length, .is_held_out = true});
+    } catch (const Error& error) {
+      sample = error;
+    } catch (const std::exception& error) {
+      sample = Error(ErrorCode::kResourceExhausted, error.what(), "preparing an evaluation");
+    }
+  });
+  std::vector<AnswerBatch> batches;
+  const auto answer = static_cast<float>(recipe_.data.answer_weight);
+  for (Result<Sample>& made : samples) {
+    Sample sample = std::move(made).value();
+    if (sample.tokens.empty()) continue;
     for (float& weight : sample.weights) weight = weight < answer ? 0 : 1;
-    Batch& batch = batches.emplace_back();
-    add_sample(sample, batch);
-    batch.documents.push_back(static_cast<int32_t>(batch.rows()));
+    if (batches.empty() ||
+        !has_room(batches.back().batch, static_cast<int64_t>(sample.tokens.size())))
+      batches.emplace_back();
+    add_sample(sample, batches.back().batch);
+    auto& hops = batches.back().hops;
+    hops.insert(hops.end(), sample.hops.begin(), sample.hops.end());
   }
+  for (auto& [batch, hops] : batches) batch.documents.push_back(static_cast<int32_t>(batch.rows()));
   return batches;
 }
 
 std::string BatchSource::fingerprint() const {
   const DataRecipe& data = recipe_.data;
   Sha256 hash;
-  hash.add(fmt::format("batches 1\n{}\n{}\n{} {} {} {} {} {}\n", corpus_->source(), recipe_.seed,
+  hash.add(fmt::format("batches 2\n{}\n{}\n{} {} {} {} {} {}\n", corpus_->source(), recipe_.seed,
                        data.least_sample, data.full_fraction, data.question_fraction,
                        data.most_turns, data.context_weight, data.answer_weight));
   for (const std::string& title : data.held_out) hash.add(title + "\n");
   for (const PhaseRecipe& phase : recipe_.phases) {
-    hash.add(fmt::format("{} {} {}\n", phase.sequence, phase.steps(), phase.batch_tokens));
+    hash.add(fmt::format("{} {} {} {}\n", phase.sequence, phase.longest_sample, phase.steps(),
+                         phase.batch_tokens));
     for (const auto& [source, weight] : phase.mixture)
       hash.add(fmt::format("{} {}\n", source, weight));
   }

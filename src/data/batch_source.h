@@ -9,7 +9,7 @@
 //     token is a target once in each round over the texts (all but the rest that makes no
 //     sequence);
 //   - tasks: one sample that fills the sequence, or several of various lengths. What is left is
-//     filled with a piece of a book.
+//     filled with a piece of a book, or, where a recipe has none, with rows that count nothing.
 // A document's first row is <|begin|>; each row's target is the document's next token.
 
 #include <cstdint>
@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "base/thread_pool.h"
 #include "data/batch.h"
 #include "data/corpus.h"
 #include "data/recipe.h"
@@ -63,11 +64,11 @@ class BatchSource {
   // Error.
   Batch batch(const StepPlan& plan, int64_t first, int64_t count) const;
 
-  // For evaluation: windows of held-out titles, one sequence each, up to the recipe's tokens; and
-  // samples of a task, one sequence each, with weights on answers alone. Nothing of them is ever in
-  // a training batch.
+  // For evaluation, of the recipe's numbers of tokens and packed into passes: windows of held-out
+  // titles, and samples of a task, which `pool` makes. Nothing of them is ever in a training batch.
   std::vector<Batch> held_out_books(int64_t length) const;
-  std::vector<Batch> held_out_samples(std::string_view task, int64_t length) const;
+  std::vector<AnswerBatch> held_out_samples(std::string_view task, int64_t length,
+                                            ThreadPool& pool) const;
 
   const Recipe& recipe() const { return recipe_; }
   int64_t training_tokens() const { return starts_.back(); }
@@ -78,9 +79,11 @@ class BatchSource {
   BatchSource(Recipe recipe, const Corpus& corpus, const SampleSource& samples, int32_t begin);
   void add_sequence(const StepPlan& plan, int64_t index, Batch& batch) const;
   void add_samples(const StepPlan& plan, int64_t index, int64_t rows, Batch& batch) const;
+  void add_padding(int64_t rows, Batch& batch) const;
   void add_books(int64_t position, int64_t rows, Batch& batch) const;
   void add_text(const TokenView& tokens, int64_t first, int64_t rows, Batch& batch) const;
   void add_sample(const Sample& sample, Batch& batch) const;
+  bool has_room(const Batch& batch, int64_t rows) const;
 
   Recipe recipe_;
   const Corpus* corpus_;

@@ -7,6 +7,7 @@
 #include "base/file.h"
 #include "data/bpe_trainer.h"
 #include "data/sha256.h"
+#include "data/tiny_tokenizer.h"
 #include "data/word_counts.h"
 
 namespace kvasir::data {
@@ -18,6 +19,13 @@ Result<std::filesystem::path> corpus_folder(const Recipe& recipe, const PrepareO
   return Error(ErrorCode::kInvalidArgument,
                "expected the folder of the corpus: the recipe's data.corpus or --corpus DIR",
                recipe.name);
+}
+
+Result<void> make_folder(const std::filesystem::path& folder) {
+  std::error_code failed;
+  std::filesystem::create_directories(folder, failed);
+  if (!failed) return {};
+  return Error(ErrorCode::kIo, "cannot make this folder: " + failed.message(), folder.string());
 }
 
 bool is_held_out(const Recipe& recipe, const std::string& title) {
@@ -55,6 +63,19 @@ Result<std::filesystem::path> prepare_tokenizer(const Recipe& recipe, const Mani
   return into.output;
 }
 
+// The tiny family needs nothing but its vocabulary.
+Result<Prepared> prepare_tiny(const Recipe& recipe, const PrepareOptions& options) {
+  Prepared prepared;
+  prepared.tokenizer = options.output / "tokenizer-tiny-v1";
+  if (auto made = make_folder(prepared.tokenizer); !made) return made.error();
+  auto written = write_file(prepared.tokenizer / "tokenizer_config.json",
+                            tiny_tokenizer_config_json(recipe.longest_sequence()));
+  if (!written) return written.error();
+  written = write_file(prepared.tokenizer / "tokenizer.json", tiny_tokenizer_json());
+  if (!written) return written.error();
+  return prepared;
+}
+
 }  // namespace
 
 Result<void> train_tokenizer(const Recipe& recipe, const Manifest& manifest,
@@ -81,11 +102,7 @@ Result<void> train_tokenizer(const Recipe& recipe, const Manifest& manifest,
   const Bpe bpe = train_bpe(words.value(), chat_tokens(), recipe.tokenizer.vocab_size,
                             report(PrepareStage::kMerges));
 
-  std::error_code failed;
-  std::filesystem::create_directories(options.output, failed);
-  if (failed)
-    return Error(ErrorCode::kIo, "cannot make this folder: " + failed.message(),
-                 options.output.string());
+  if (auto made = make_folder(options.output); !made) return made;
   auto written = write_file(options.output / "tokenizer_config.json",
                             tokenizer_config_json(recipe.longest_sequence()));
   if (!written) return written;
@@ -94,6 +111,7 @@ Result<void> train_tokenizer(const Recipe& recipe, const Manifest& manifest,
 }
 
 Result<Prepared> prepare(const Recipe& recipe, const PrepareOptions& options, ThreadPool& pool) {
+  if (recipe.tokenizer.is_tiny) return prepare_tiny(recipe, options);
   auto manifest = load_manifest(recipe.data.manifest);
   if (!manifest) return manifest.error();
   const auto folder = corpus_folder(recipe, options);

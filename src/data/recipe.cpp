@@ -4,6 +4,7 @@
 
 #include "base/file.h"
 #include "data/toml_reader.h"
+#include "tasks/tiny.h"
 #include "text/unicode.h"
 
 namespace kvasir::data {
@@ -62,6 +63,9 @@ void read_tokenizer(TomlReader& table, const std::filesystem::path& folder,
     tokenizer.from = path_of(table.text("from"), folder);
     return;
   }
+  static const std::string kinds[] = {"bpe", "tiny-v1"};
+  tokenizer.is_tiny = table.choice("kind", kinds, 0) == 1;
+  if (tokenizer.is_tiny) return;  // its vocabulary is what it is
   tokenizer.vocab_size = table.integer("vocab_size", 261, 1 << 20);
   tokenizer.single_digits = table.boolean("single_digits", true);
 }
@@ -78,12 +82,14 @@ Mixture read_mixture(TomlReader table, const Sources& sources) {
   return mixture;
 }
 
-void read_data(TomlReader& table, const std::filesystem::path& folder, const Sources& sources,
-               DataRecipe& data) {
+void read_texts(TomlReader& table, const std::filesystem::path& folder, DataRecipe& data) {
   if (table.has("corpus")) data.corpus = path_of(table.text("corpus"), folder);
   data.manifest = path_of(table.text("manifest"), folder);
   data.held_out = table.texts("held_out");
   std::sort(data.held_out.begin(), data.held_out.end());
+}
+
+void read_data(TomlReader& table, const Sources& sources, DataRecipe& data) {
   data.least_sample = table.integer("least_sample", 64, kLongestSequence, data.least_sample);
   data.full_fraction = table.number("full_fraction", 0, 1, data.full_fraction);
   data.question_fraction = table.number("question_fraction", 0.001, 0.9, data.question_fraction);
@@ -101,6 +107,7 @@ void read_data(TomlReader& table, const std::filesystem::path& folder, const Sou
 PhaseRecipe read_phase(TomlReader& table, const Sources& sources, const Mixture& mixture) {
   PhaseRecipe phase;
   phase.sequence = table.integer("sequence", 16, kLongestSequence);
+  phase.longest_sample = table.integer("longest_sample", 16, phase.sequence, phase.longest_sample);
   phase.tokens = table.integer("tokens", phase.sequence, int64_t{1} << 50);
   phase.batch_tokens = table.integer("batch_tokens", phase.sequence, int64_t{1} << 40);
   if (phase.batch_tokens % phase.sequence != 0)
@@ -155,7 +162,8 @@ void read_evaluation(TomlReader& table, EvaluationRecipe& evaluation) {
   evaluation.every_steps = table.integer("every_steps", 0, kMany, evaluation.every_steps);
   evaluation.book_tokens =
       table.integer("book_tokens", 0, int64_t{1} << 40, evaluation.book_tokens);
-  evaluation.task_samples = table.integer("task_samples", 0, 1 << 20, evaluation.task_samples);
+  evaluation.task_tokens =
+      table.integer("task_tokens", 0, int64_t{1} << 40, evaluation.task_tokens);
   evaluation.lengths = table.integers("lengths", 16, kLongestSequence);
   std::sort(evaluation.lengths.begin(), evaluation.lengths.end());
 }
@@ -166,23 +174,29 @@ void read_phases(TomlReader& root, const Sources& sources, Recipe& recipe) {
   if (recipe.phases.empty()) root.fail("phase", "expected at least one [[phase]], found none");
   if (!recipe.evaluation.lengths.empty()) return;
   for (const PhaseRecipe& phase : recipe.phases)
-    recipe.evaluation.lengths.push_back(phase.sequence);
+    recipe.evaluation.lengths.push_back(phase.sample_rows());
   auto& lengths = recipe.evaluation.lengths;
   std::sort(lengths.begin(), lengths.end());
   lengths.erase(std::unique(lengths.begin(), lengths.end()), lengths.end());
 }
 
 Recipe read_root(const toml::table& table, std::string_view origin,
-                 const std::filesystem::path& folder, std::span<const std::string> tasks) {
-  Sources sources{std::string(kBooks)};
-  sources.insert(sources.end(), tasks.begin(), tasks.end());
+                 const std::filesystem::path& folder, std::span<const std::string> text_tasks) {
   Recipe recipe;
   recipe.name = std::filesystem::path(origin).stem().string();
   TomlReader root(table, "", std::string(origin));
   recipe.seed = static_cast<uint64_t>(root.integer("seed", 0, kMany, 1));
   section(root, "model", [&](TomlReader& t) { read_model(t, folder, recipe.model); });
   section(root, "tokenizer", [&](TomlReader& t) { read_tokenizer(t, folder, recipe.tokenizer); });
-  section(root, "data", [&](TomlReader& t) { read_data(t, folder, sources, recipe.data); });
+  Sources sources(std::begin(tasks::kTinyTasks), std::end(tasks::kTinyTasks));
+  if (!recipe.tokenizer.is_tiny) {
+    sources.assign(text_tasks.begin(), text_tasks.end());
+    sources.emplace(sources.begin(), kBooks);
+  }
+  section(root, "data", [&](TomlReader& t) {
+    if (!recipe.tokenizer.is_tiny) read_texts(t, folder, recipe.data);
+    read_data(t, sources, recipe.data);
+  });
   section(root, "optimizer", [&](TomlReader& t) { read_optimizer(t, recipe.optimizer); });
   section(root, "schedule", [&](TomlReader& t) { read_schedule(t, recipe.schedule); });
   section(root, "precision", [&](TomlReader& t) { read_precision(t, recipe.precision); });
@@ -203,7 +217,8 @@ int64_t Recipe::steps() const {
 
 int64_t Recipe::longest_sequence() const {
   int64_t longest = 0;
-  for (const PhaseRecipe& phase : phases) longest = std::max(longest, phase.sequence);
+  for (const PhaseRecipe& phase : phases)
+    longest = std::max(longest, tokenizer.is_tiny ? phase.sample_rows() : phase.sequence);
   return longest;
 }
 

@@ -14,8 +14,8 @@
 
 namespace kvasir::data {
 
-// Shares of the rows of a run by source: "books", and tasks by name. Not negative; their sum is
-// more than 0 and need not be 1.
+// Shares of the rows of a run by source: "books" and text tasks, or tiny tasks, by name. Not
+// negative; their sum is more than 0 and need not be 1.
 using Mixture = std::map<std::string, double, std::less<>>;
 inline constexpr std::string_view kBooks = "books";
 
@@ -31,8 +31,10 @@ struct ModelRecipe {
   double init_std = 0.02;  // of a new model's matrices
 };
 
-// [tokenizer]: one that is there, or one to train on the corpus without its held-out titles.
+// [tokenizer]: one that is there, one to train on the corpus without its held-out titles, or the
+// words of the tiny family (kind = "tiny-v1"), which have tasks of their own and no books.
 struct TokenizerRecipe {
+  bool is_tiny = false;
   std::filesystem::path from;  // a folder with tokenizer.json; empty: train
   int64_t vocab_size = 0;      // special tokens included
   bool single_digits = true;   // every digit is a token of its own
@@ -58,12 +60,14 @@ struct DataRecipe {
 
 // One [[phase]]: so many tokens at one length.
 struct PhaseRecipe {
-  int64_t sequence = 0;      // rows of a sequence, into which documents are packed
-  int64_t tokens = 0;        // of the phase; the last step may go beyond
-  int64_t batch_tokens = 0;  // of a step over all processes: a multiple of `sequence`
+  int64_t sequence = 0;        // rows of a sequence, into which documents are packed
+  int64_t longest_sample = 0;  // of tasks; 0: as long as the sequence
+  int64_t tokens = 0;          // of the phase; the last step may go beyond
+  int64_t batch_tokens = 0;    // of a step over all processes: a multiple of `sequence`
   double learning_rate_scale = 1;
   Mixture mixture;  // [data]'s, or the phase's own in its place
 
+  int64_t sample_rows() const { return longest_sample > 0 ? longest_sample : sequence; }
   int64_t sequences_of_step() const { return batch_tokens / sequence; }
   int64_t steps() const { return (tokens + batch_tokens - 1) / batch_tokens; }
 };
@@ -110,8 +114,10 @@ struct CheckpointRecipe {
 struct EvaluationRecipe {
   int64_t every_steps = 0;       // 0: at the end only
   int64_t book_tokens = 262144;  // of held-out titles, at each length
-  int64_t task_samples = 16;     // of each task, at each length
-  std::vector<int64_t> lengths;  // ascending; default: the phases' lengths
+  int64_t task_tokens = 262144;  // of each task's samples, at each length; at least one sample
+  // Ascending; default: the phases' lengths. During a phase the least and the longest that it has
+  // room for are measured; at the end all.
+  std::vector<int64_t> lengths;
 };
 
 struct Recipe {
@@ -128,10 +134,11 @@ struct Recipe {
   EvaluationRecipe evaluation;
 
   int64_t steps() const;             // of all phases
-  int64_t longest_sequence() const;  // of all phases
+  int64_t longest_sequence() const;  // of all phases; where there are no books, sample
 };
 
-// Reads a recipe. `tasks` are the names that a mixture may have besides "books"; see task_names().
+// Reads a recipe. `tasks` are the text tasks that a mixture may name besides "books"; see
+// task_names().
 // Paths in the file are relative to `folder`. Errors: kMalformed with file, line
 // and field, what was expected and found; unknown keys are errors that name the nearest known one.
 Result<Recipe> parse_recipe(std::string_view toml, std::string_view origin,

@@ -11,6 +11,8 @@ namespace kvasir::data {
 struct Sample {
   std::vector<int32_t> tokens;
   std::vector<float> weights;  // [tokens]: of predicting each
+  // [answers]: links of the chain that each asks for; empty where a task has no chains.
+  std::vector<int32_t> hops;
 };
 
 struct SampleRequest {

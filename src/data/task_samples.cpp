@@ -16,6 +16,16 @@ constexpr int64_t kTokensOfTurn = 24;
 // to its target.
 constexpr int kTries = 4;
 
+std::vector<int32_t> hops_of(const tasks::Sample& made) {
+  std::vector<int32_t> hops;
+  for (size_t turn = 0; turn < made.turns.size(); ++turn) {
+    const auto fact = made.facts.find("hops." + std::to_string(turn));
+    if (fact == made.facts.end()) return {};
+    hops.push_back(static_cast<int32_t>(fact->second));
+  }
+  return hops;
+}
+
 }  // namespace
 
 const std::vector<std::string>& task_names() {
@@ -37,13 +47,14 @@ TaskSamples::TaskSamples(MakeGenerator make, const ChatEncoder& encoder, const D
 
 Result<tasks::Sample> TaskSamples::conversation(const SampleRequest& request, int64_t target_tokens,
                                                 int64_t turns) const {
-  const auto generator =
-      make_(request.task, {.target_tokens = target_tokens,
-                           .count = [this](std::string_view text) { return encoder_->count(text); },
-                           .turns = static_cast<int>(turns),
-                           .haystack = request.is_held_out ? held_out_ : training_,
-                           .key_space = request.is_held_out ? tasks::KeySpace::kEvaluation
-                                                            : tasks::KeySpace::kTraining});
+  const auto generator = make_(
+      request.task,
+      {.target_tokens = target_tokens,
+       .count = [this](std::string_view text) { return encoder_->count(text); },
+       .turns = static_cast<int>(turns),
+       .haystack = request.is_held_out ? held_out_ : training_,
+       .key_space = request.is_held_out ? tasks::KeySpace::kEvaluation : tasks::KeySpace::kTraining,
+       .phrasing = request.is_held_out ? 0 : tasks::kTrainingPhrasings});
   if (!generator) throw generator.error();
   return generator.value()->sample(request.seed, 0);
 }
@@ -63,7 +74,10 @@ Sample TaskSamples::make(const SampleRequest& request) const {
     }
     Sample sample = encoder_->encode(made.value(), context_weight_, answer_weight_);
     const int64_t too_many = static_cast<int64_t>(sample.tokens.size()) - request.most_tokens;
-    if (too_many <= 0) return sample;
+    if (too_many <= 0) {
+      sample.hops = hops_of(made.value());
+      return sample;
+    }
     target -= too_many;
     ++tries;
   }

@@ -95,8 +95,9 @@ Loop::~Loop() { stop(); }
 // and beyond it for prompts of one length. Positions of answers beyond it are those of a longer
 // sequence, which no other prompt of the domain reaches. For LongRoPE see Scheduler::domain().
 kv::Domain Loop::Impl::domain(kv::Domain of_stages, const Request& request) const {
+  const kv::Domain domain = group_domain(of_stages, request.kv_group);
   const int64_t from = options.dynamic_rope_from, size = std::ssize(request.prompt);
-  return from == 0 || size <= from ? of_stages : rope_domain(of_stages, size);
+  return from == 0 || size <= from ? domain : rope_domain(domain, size);
 }
 
 // The prompt and what stays of it lie side by side for a moment, and the rows that choose come in

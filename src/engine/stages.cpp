@@ -72,20 +72,22 @@ Result<void> check_stages(const StageChoice& stages, const StageNeeds& needs,
       {tables.prefill, "prefill", stages.prefill},
       {tables.compress, "compress", stages.compress},
       {tables.retrieve, "retrieve", stages.retrieve}};
+  // What is not known at all comes before what does not go together.
+  for (const auto& [table, stage, choice] : all)
+    if (const auto method = find_checked(table, stage, choice); !method) return method.error();
   const Method* compress = find_method(tables.compress, stages.compress.name);
-  const bool is_plain = stages.compress.name == "plain" || !compress;
+  const bool is_plain = stages.compress.name == "plain";
   const bool evicts = !is_plain && compress->capabilities.evicted_kv;
   const bool other_form = !is_plain && !evicts;
   for (const auto& [table, stage, choice] : all) {
-    const auto method = find_checked(table, stage, choice);
-    if (!method) return method.error();
-    if (auto checked = check_needs(*method.value(), stage, needs); !checked) return checked;
-    if (other_form && stage != "compress" && !method.value()->capabilities.quantised_kv)
+    const Method& method = *find_method(table, choice.name);
+    if (auto checked = check_needs(method, stage, needs); !checked) return checked;
+    if (other_form && stage != "compress" && !method.capabilities.quantised_kv)
       return Error(ErrorCode::kUnsupported,
                    fmt::format("{} reads plain KV only, not that of --compress {}", choice.name,
                                stages.compress.name),
                    fmt::format("--{}", stage));
-    if (evicts && stage != "compress" && !method.value()->capabilities.evicted_kv)
+    if (evicts && stage != "compress" && !method.capabilities.evicted_kv)
       return Error(ErrorCode::kUnsupported,
                    fmt::format("{} reads whole KV only, not what --compress {} leaves of it",
                                choice.name, stages.compress.name),
@@ -111,6 +113,10 @@ kv::Domain prefix_domain(kv::Domain model, const StageChoice& stages) {
   StageChoice plain = stages;
   plain.compress = StageChoice{}.compress;
   return stage_domain(model, plain);
+}
+
+kv::Domain group_domain(kv::Domain domain, uint64_t group) {
+  return group == 0 ? domain : (domain + group) * 0xd1342543de82ef95ull;
 }
 
 kv::Domain stage_domain(kv::Domain model, const StageChoice& stages) {

@@ -49,4 +49,7 @@ kv::Domain prefix_domain(kv::Domain model, const StageChoice& stages);
 // mixed with what stands for that length.
 kv::Domain rope_domain(kv::Domain domain, int64_t length);
 
+// The prefix-cache domain of a group of requests: `domain` where it is 0.
+kv::Domain group_domain(kv::Domain domain, uint64_t group);
+
 }  // namespace kvasir::engine

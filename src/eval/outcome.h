@@ -31,17 +31,23 @@ struct Outcome {
 
   // What came of it.
   std::string answer, reference;
-  double score = 0;        // strict scorer, 0 to 1
-  double published = 0;    // scorer as in the published code (`reference`), 0 to 1
-  std::string error;       // why there is no answer; then both scores are 0. Empty: none
+  double score = 0;      // strict scorer, 0 to 1
+  double published = 0;  // scorer as in the published code (`reference`), 0 to 1
+  std::string error;     // why there is no answer; then both scores are 0. Empty: none
   int64_t prompt_tokens = 0, cached_tokens = 0, completion_tokens = 0;
   double ttft_seconds = 0, decode_seconds = 0;
   double computed_fraction = 0;  // of prefill attention
   int64_t kv_bytes = 0;          // held for the session after the answer
 };
 
-// One line of JSON without its newline, and back. Errors: kInvalidArgument, naming the field.
+// One line of JSON without its newline, and back. What is no UTF-8 in a text becomes U+FFFD. Throws
+// Error: kInvalidArgument, naming a number that is out of its range. Errors: kMalformed, naming the
+// field that is missing, unknown or no value of its kind.
 std::string to_json_line(const Outcome& outcome);
 Result<Outcome> outcome_from_json(const std::string& line);
+
+// Equal where two outcomes are of the same question in the same mode; of the same methods.
+std::string question_id(const Outcome& outcome);
+std::string method_id(const Outcome& outcome);
 
 }  // namespace kvasir::eval

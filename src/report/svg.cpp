@@ -33,6 +33,22 @@ std::string svg_inline(const Drawing& drawing) {
   return head_of(drawing, is_wide ? " class=\"wide\"" : "") + drawing.body + "</svg>\n";
 }
 
+Drawing stacked(const std::vector<Drawing>& drawings) {
+  Drawing all{.title = drawings.front().title};
+  SvgWriter svg;
+  for (const Drawing& each : drawings) {
+    svg.open_clip(0, all.height, each.width, each.height);
+    svg.raw(each.body);
+    svg.close_clip();
+    all.height += each.height;
+    all.width = std::max(all.width, each.width);
+    if (!each.description.empty())
+      all.description += (all.description.empty() ? "" : " ") + each.description;
+  }
+  all.body = svg.take();
+  return all;
+}
+
 std::string coordinate(double value) {
   std::string text = fmt::format("{:.2f}", value);
   text.erase(text.find_last_not_of('0') + 1);

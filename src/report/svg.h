@@ -20,6 +20,9 @@ std::string svg_file(const Drawing& drawing);
 // "wide", which is not to be shrunk until nobody can read it.
 std::string svg_inline(const Drawing& drawing);
 
+// One below the other, under the first one's title.
+Drawing stacked(const std::vector<Drawing>& drawings);
+
 enum class Anchor { kStart, kMiddle, kEnd };
 
 // A coordinate or size: two decimals at most, no exponent, no -0.

@@ -22,16 +22,9 @@ constexpr ScbenchTask kTasks[] = {
     {"scbench_repoqa_and_kv", "Mix.RepoQA+KV", "multi-tasking", "repoqa", 1024, false},
 };
 
-// "The largest number of the list is:" gives "What is the largest number of the list?": the first
-// match of `The .+ is`, as long as its line allows, without "is".
 std::string find_question(std::string_view input) {
-  for (const std::string_view line : split_lines(input)) {
-    const size_t begin = line.find("The "), end = line.rfind(" is");
-    if (begin == std::string_view::npos || end == std::string_view::npos || end < begin + 5)
-      continue;
-    return "What is " + lower_text(line.substr(begin, end - begin)) + "?";
-  }
-  return "What is asked for below?";
+  const std::string target = scbench_target(input);
+  return target.empty() ? "What is asked for below?" : "What is " + target + "?";
 }
 
 std::string_view instruction(std::string_view task) {
@@ -85,6 +78,16 @@ int scbench_new_tokens(const Sample& sample, const Turn& turn) {
   if (sample.task == "scbench_repoqa_and_kv" && task == "scbench_kv") return 80;
   const ScbenchTask* found = find_scbench(task);
   return found == nullptr ? 500 : found->new_tokens;
+}
+
+std::string scbench_target(std::string_view input) {
+  for (const std::string_view line : split_lines(input)) {
+    const size_t begin = line.find("The "), end = line.rfind(" is");
+    if (begin == std::string_view::npos || end == std::string_view::npos || end < begin + 5)
+      continue;
+    return lower_text(line.substr(begin, end - begin));
+  }
+  return {};
 }
 
 ScbenchPrompt scbench_prompt(const Sample& sample) {

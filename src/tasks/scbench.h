@@ -35,6 +35,10 @@ struct ScbenchPrompt {
 };
 ScbenchPrompt scbench_prompt(const Sample& sample);
 
+// What a question asks for: "The largest number of the list is:" gives "the largest number of the
+// list". The first match of `The .+ is`, as long as its line allows, without "is"; may be empty.
+std::string scbench_target(std::string_view input);
+
 // scbench_kv, scbench_prefix_suffix, scbench_vt, scbench_mf, scbench_many_shot. Errors: kNotFound
 // (no such task), kUnsupported (needs the published file), kInvalidArgument.
 Result<std::unique_ptr<Generator>> make_scbench(std::string_view config, GeneratorOptions options);

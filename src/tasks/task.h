@@ -63,7 +63,7 @@ struct GeneratorOptions {
   int turns = 1;
   const Haystack* haystack = nullptr;  // must outlive the generator; needed by tasks in books
   KeySpace key_space = KeySpace::kEvaluation;
-  int phrasing = 0;              // of questions: 0, or 1 to 5, which are for evaluation only
+  int phrasing = 0;              // of questions: 0, 1 to 5 (evaluation only), kTrainingPhrasings
   bool question_inside = false;  // the questions also stand at the end of the context
   int hops = 0;                  // of variables: 1 to 4; 0: each as often
   double depth = -1;             // of what is asked for, 0 to 1; negative: anywhere

@@ -20,6 +20,15 @@ size_t place_of(double depth, size_t turn, size_t entries) {
   return (static_cast<size_t>(depth * static_cast<double>(entries - 1)) + turn) % entries;
 }
 
+// The question's words: as the options say, or half of the time the usual ones and otherwise any of
+// those for training.
+std::string_view choose(const Phrasings& phrasings, const TrainingPhrasings& training,
+                        const GeneratorOptions& options, Random& random) {
+  if (options.phrasing >= 0) return phrasings[static_cast<size_t>(options.phrasing)];
+  if (random.below(2) == 0) return phrasings.front();
+  return training[random.below(training.size())];
+}
+
 void add_fact(Sample& sample, std::string_view name, size_t turn, double value) {
   sample.facts[std::string(name) + "." + std::to_string(turn)] = value;
 }
@@ -53,9 +62,9 @@ std::string hide(const std::string& book, std::vector<Hidden>& hidden) {
   return text.append(book, done);
 }
 
-// Sentence ends at uniform depths, ascending.
-std::vector<size_t> places_in(Random& random, const std::string& book, size_t count, double depth) {
-  const std::vector<size_t> ends = sentence_ends(book);
+// Sentence ends of a book (`ends`) at uniform depths, ascending.
+std::vector<size_t> places_in(Random& random, const std::string& book,
+                              const std::vector<size_t>& ends, size_t count, double depth) {
   std::vector<size_t> places;
   for (size_t i = 0; i < count; ++i) {
     const double at = depth < 0 ? random.unit() : depth;
@@ -79,10 +88,12 @@ Sample needle(const GeneratorOptions& options, Random random, int64_t bytes) {
   for (const uint64_t word : chosen) {
     const std::string number = random_digits(random, 6);
     statements.push_back(" The secret number of " + words[word] + " is " + number + ".");
-    add_turn(sample, phrase(kNeedlePhrasings, options.phrasing, words[word]), number);
+    add_turn(sample,
+             phrase(choose(kNeedlePhrasings, kNeedleTraining, options, random), words[word]),
+             number);
   }
   const std::string book = options.haystack->piece(random, static_cast<size_t>(bytes));
-  std::vector<size_t> places = places_in(random, book, turns, options.depth);
+  std::vector<size_t> places = places_in(random, book, sentence_ends(book), turns, options.depth);
   random.shuffle(places);
   std::vector<Hidden> hidden;
   for (size_t i = 0; i < turns; ++i) hidden.push_back({places[i], statements[i]});
@@ -118,12 +129,14 @@ Sample var(const GeneratorOptions& options, Random random, int64_t bytes) {
     chains.push_back(std::move(statements));
     if (chain >= options.turns) continue;
     add_fact(sample, "hops", sample.turns.size(), hops);
-    add_turn(sample, phrase(kVarPhrasings, options.phrasing, last), number);
+    add_turn(sample, phrase(choose(kVarPhrasings, kVarTraining, options, random), last), number);
   }
   const std::string book = options.haystack->piece(random, static_cast<size_t>(bytes));
+  const std::vector<size_t> ends = sentence_ends(book);
   std::vector<Hidden> hidden;
   for (auto& statements : chains) {
-    const std::vector<size_t> places = places_in(random, book, statements.size(), options.depth);
+    const std::vector<size_t> places =
+        places_in(random, book, ends, statements.size(), options.depth);
     for (size_t i = 0; i < statements.size(); ++i)
       hidden.push_back({places[i], std::move(statements[i])});
   }
@@ -147,7 +160,8 @@ Sample kv(const GeneratorOptions& options, Random random, int64_t entries) {
   for (size_t i = 0; i < asked.size(); ++i) {
     const size_t at = options.depth < 0 ? asked[i] : place_of(options.depth, i, pairs.size());
     add_fact(sample, "depth", i, static_cast<double>(at) / static_cast<double>(pairs.size()));
-    add_turn(sample, phrase(kKvPhrasings, options.phrasing, pairs[at].first), pairs[at].second);
+    add_turn(sample, phrase(choose(kKvPhrasings, kKvTraining, options, random), pairs[at].first),
+             pairs[at].second);
   }
   return sample;
 }
@@ -170,7 +184,8 @@ Sample icl(const GeneratorOptions& options, Random random, int64_t lines) {
   for (const size_t word : order)
     sample.context += words[chosen[word]] + ":" + letters[word] + "\n";
   for (const uint64_t word : random.sample(distinct, static_cast<uint64_t>(options.turns)))
-    add_turn(sample, phrase(kIclPhrasings, options.phrasing, words[chosen[word]]),
+    add_turn(sample,
+             phrase(choose(kIclPhrasings, kIclTraining, options, random), words[chosen[word]]),
              std::string(1, letters[word]));
   return sample;
 }
@@ -215,8 +230,8 @@ Sample presuf(const GeneratorOptions& options, Random random, int64_t lines) {
     sample.context += all[i].text + "\n";
     if (all[i].turn < 0) continue;
     const auto turn = static_cast<size_t>(all[i].turn);
-    sample.turns[turn].question =
-        phrase(kPresufPhrasings, options.phrasing, all[i].first, all[i].last);
+    sample.turns[turn].question = phrase(choose(kPresufPhrasings, kPresufTraining, options, random),
+                                         all[i].first, all[i].last);
     sample.turns[turn].answers = {all[i].text};
     add_fact(sample, "depth", turn, static_cast<double>(i) / static_cast<double>(all.size()));
   }
@@ -253,8 +268,10 @@ Result<std::unique_ptr<Generator>> make_text_task(std::string_view name, Generat
   if (options.turns < 1 || options.turns > most)
     return refuse("expected 1 to " + std::to_string(most) + " turns, found " +
                   std::to_string(options.turns));
-  if (options.phrasing < 0 || options.phrasing >= kPhrasings)
+  if (options.phrasing < kTrainingPhrasings || options.phrasing >= kPhrasings)
     return refuse("expected a phrasing from 0 to 5, found " + std::to_string(options.phrasing));
+  if (options.phrasing == kTrainingPhrasings && options.key_space != KeySpace::kTraining)
+    return refuse("the phrasings of training go with its keys");
   if (options.phrasing > 0 && options.key_space == KeySpace::kTraining)
     return refuse("phrasings from 1 on are for evaluation only");
   if (options.hops < 0 || options.hops > 4)

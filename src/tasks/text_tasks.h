@@ -9,6 +9,8 @@
 namespace kvasir::tasks {
 
 inline constexpr std::string_view kTextTasks[] = {"needle", "kv", "var", "icl", "presuf"};
+inline constexpr int kTrainingPhrasings =
+    -1;                               // for each question the usual one or one of training's own
 inline constexpr int kPhrasings = 6;  // of a question; all but 0 for evaluation only
 
 // Errors: kNotFound (no such task), kInvalidArgument (options that do not go together; a needle or

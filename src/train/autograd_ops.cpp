@@ -62,8 +62,7 @@ at::Tensor AutogradOps::gated(const at::Tensor& x, const Layer& layer) {
 
 at::Tensor AutogradOps::head(const at::Tensor& x) { return at::linear(x, weights_.head.value); }
 
-at::Tensor batch_loss(AutogradOps& ops, const AutogradWeights& weights, const DeviceBatch& batch,
-                      bool recompute) {
+at::Tensor final_rows(AutogradOps& ops, const AutogradWeights& weights, bool recompute) {
   AutogradOps::Residual residual = ops.embed();
   for (size_t index = 0; index < weights.layers.size(); ++index) {
     const AutogradLayer& layer = weights.layers[index];
@@ -78,7 +77,12 @@ at::Tensor batch_loss(AutogradOps& ops, const AutogradWeights& weights, const De
       return inner.x + inner.pending;
     });
   }
-  return chunked_loss(ops.norm(residual, weights.final_norm), weights.head, batch);
+  return ops.norm(residual, weights.final_norm);
+}
+
+at::Tensor batch_loss(AutogradOps& ops, const AutogradWeights& weights, const DeviceBatch& batch,
+                      bool recompute) {
+  return chunked_loss(final_rows(ops, weights, recompute), weights.head, batch);
 }
 
 }  // namespace kvasir::train

@@ -45,6 +45,9 @@ class AutogradOps {
   HeadShape shape_;
 };
 
+// The last hidden rows [rows, hidden], normalised: what the head takes. `recompute`: as below.
+at::Tensor final_rows(AutogradOps& ops, const AutogradWeights& weights, bool recompute);
+
 // The sum of the batch's weighted losses (f32 scalar). Its backward() adds to the gradients of the
 // parameters; without gradients (at::NoGradGuard) it only evaluates. `recompute`: layers keep their
 // inputs alone and are run again in the backward pass.

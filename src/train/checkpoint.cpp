@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <charconv>
 #include <cstring>
 #include <nlohmann/json.hpp>
 
@@ -108,10 +109,9 @@ std::vector<fs::path> checkpoints(const fs::path& folder) {
   std::vector<fs::path> found;
   std::error_code none;
   for (const fs::directory_entry& entry : fs::directory_iterator(folder, none))
-    if (entry.path().filename().string().starts_with(kPrefix) &&
-        fs::exists(entry.path() / kStateFile))
+    if (step_of(entry.path()) >= 0 && fs::exists(entry.path() / "config.json"))
       found.push_back(entry.path());
-  std::sort(found.begin(), found.end());
+  std::ranges::sort(found, {}, step_of);
   return found;
 }
 
@@ -137,6 +137,15 @@ void read_flat(const fs::path& path, const std::vector<StoredTensor>& tensors,
 
 }  // namespace
 
+int64_t step_of(const fs::path& checkpoint) {
+  const std::string name = checkpoint.filename().string();
+  if (!name.starts_with(kPrefix)) return -1;
+  int64_t step = -1;
+  const auto [end, failed] =
+      std::from_chars(name.data() + kPrefix.size(), name.data() + name.size(), step);
+  return failed == std::errc() && end == name.data() + name.size() ? step : -1;
+}
+
 fs::path write_checkpoint(const CheckpointPlace& place, const Parameters& parameters,
                           const Optimizer& optimizer, const TrainState& state) {
   try {
@@ -154,7 +163,8 @@ fs::path write_checkpoint(const CheckpointPlace& place, const Parameters& parame
                               {"tokens", state.tokens},
                               {"optimizer_steps", optimizer.steps()},
                               {"data", state.data},
-                              {"lowest_loss", state.lowest_loss}};
+                              {"lowest_loss", state.lowest_loss},
+                              {"first_step", state.first_step}};
     write_file(unfinished / kStateFile, json.dump(1) + "\n").value();
     sync_folder(unfinished / "training");
     sync_folder(unfinished);
@@ -176,6 +186,8 @@ std::optional<fs::path> latest_checkpoint(const fs::path& folder) {
   return all.back();
 }
 
+bool has_training_state(const fs::path& checkpoint) { return fs::exists(checkpoint / "training"); }
+
 TrainState read_checkpoint(const fs::path& checkpoint, Parameters& parameters,
                            Optimizer& optimizer) {
   const fs::path state_path = checkpoint / kStateFile;
@@ -186,7 +198,8 @@ TrainState read_checkpoint(const fs::path& checkpoint, Parameters& parameters,
     state = {.step = json.at("step"),
              .tokens = json.at("tokens"),
              .data = json.at("data"),
-             .lowest_loss = json.at("lowest_loss")};
+             .lowest_loss = json.at("lowest_loss"),
+             .first_step = json.value("first_step", int64_t{0})};
     optimizer.set_steps(json.at("optimizer_steps"));
   } catch (const nlohmann::json::exception& error) {
     throw Error(ErrorCode::kMalformed, error.what(), state_path.string());

@@ -8,6 +8,8 @@
 //     training/masters.safetensors, first_moment.safetensors, second_moment.safetensors
 //     training/state.json                                    step, optimiser steps, data position
 //
+// Without `training/` it is weights alone, at the step of its name.
+//
 // A checkpoint is written under another name, synced and renamed: a folder of that name is whole.
 
 #include <filesystem>
@@ -24,6 +26,7 @@ struct TrainState {
   int64_t tokens = 0;      // rows of all processes so far
   std::string data;        // position of the data, as its source wrote it
   double lowest_loss = 0;  // for the watch over divergence; 0: none yet
+  int64_t first_step = 0;  // the optimiser's first, from which on the rate warms up
 };
 
 struct CheckpointPlace {
@@ -39,6 +42,10 @@ std::filesystem::path write_checkpoint(const CheckpointPlace& place, const Param
 
 // The one with most steps; nothing where there is none.
 std::optional<std::filesystem::path> latest_checkpoint(const std::filesystem::path& folder);
+
+// Whether a checkpoint has more than a model folder; the step of its name, -1: of another folder.
+bool has_training_state(const std::filesystem::path& checkpoint);
+int64_t step_of(const std::filesystem::path& checkpoint);
 
 // Throws kMalformed, kNotFound where the files do not belong to these parameters.
 TrainState read_checkpoint(const std::filesystem::path& checkpoint, Parameters& parameters,

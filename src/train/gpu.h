@@ -12,8 +12,8 @@ struct TrainDevice {
   std::string name;  // the GPU's; empty on the CPU
 };
 
-// "auto" (the first GPU that libtorch and we run on, else the CPU), "cpu", "cuda", "cuda:N".
-// Throws kNotFound, kUnsupported, kInvalidArgument.
-TrainDevice train_device(const std::string& words);
+// "auto" (GPU number `rank` where libtorch and we run on GPUs, else the CPU), "cpu", "cuda" (GPU
+// number `rank`), "cuda:N". Throws kNotFound, kUnsupported, kInvalidArgument.
+TrainDevice train_device(const std::string& words, int rank = 0);
 
 }  // namespace kvasir::train

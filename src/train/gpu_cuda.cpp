@@ -7,14 +7,14 @@
 
 namespace kvasir::train {
 
-TrainDevice train_device(const std::string& words) {
+TrainDevice train_device(const std::string& words, int rank) {
   if (words == "cpu") return {};
-  const bool is_auto = words == "auto";
-  int index = 0;
-  if (words.starts_with("cuda:")) index = std::stoi(words.substr(5));
+  // Of several processes none may train on the CPU while the others have GPUs.
+  const bool may_be_cpu = words == "auto" && (rank == 0 || !at::hasCUDA() || !cuda::find_device(0));
+  const int index = words.starts_with("cuda:") ? std::stoi(words.substr(5)) : rank;
   const auto found = cuda::find_device(index);
   if (!found || !at::hasCUDA()) {
-    if (is_auto) return {};
+    if (may_be_cpu) return {};
     if (!found) throw found.error();
     throw Error(ErrorCode::kUnsupported, "expected a libtorch for CUDA, found one for CPUs alone",
                 "--device");

@@ -26,10 +26,14 @@ double RecipeBatches::learning_rate_scale(int64_t step) const {
   return data::plan_step(source_.recipe(), step).learning_rate_scale;
 }
 
+int64_t RecipeBatches::phase(int64_t step) const {
+  return data::plan_step(source_.recipe(), step).phase;
+}
+
 std::string RecipeBatches::position() const { return fingerprint_; }
 
 void RecipeBatches::seek(const std::string& position, int64_t step) {
-  if (position != fingerprint_)
+  if (!position.empty() && position != fingerprint_)
     throw Error(ErrorCode::kInvalidArgument,
                 "expected the recipe, tokenizer and texts that the run began with; found others",
                 "--resume");

@@ -19,6 +19,7 @@ class RecipeBatches final : public BatchSource {
   Batch next() override;
   int64_t batches(int64_t step) const override;
   double learning_rate_scale(int64_t step) const override;
+  int64_t phase(int64_t step) const override;
   // The fingerprint of recipe and corpus: a run goes on with the same alone.
   std::string position() const override;
   void seek(const std::string& position, int64_t step) override;

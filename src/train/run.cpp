@@ -12,10 +12,14 @@
 #include "base/cpu_info.h"
 #include "base/file.h"
 #include "base/thread_pool.h"
+#include "data/bpe_trainer.h"
 #include "data/prepare.h"
 #include "data/task_samples.h"
+#include "data/tiny_samples.h"
+#include "data/tiny_tokenizer.h"
 #include "tasks/haystack.h"
 #include "tasks/text_tasks.h"
+#include "tasks/tiny.h"
 #include "text/tokenizer.h"
 #include "train/flops.h"
 #include "train/gpu.h"
@@ -35,24 +39,29 @@ std::set<std::string> tasks_of(const data::Recipe& recipe) {
   return tasks;
 }
 
-// Losses on what is never trained on: books, and the answers of tasks.
-std::vector<std::pair<std::string, std::function<double(TrainStep&)>>> evaluations_of(
-    const data::BatchSource& source) {
-  std::vector<std::pair<std::string, std::function<double(TrainStep&)>>> evaluations;
+// What is never trained on: books, and tasks with their answers.
+std::vector<EvaluationSet> evaluations_of(const data::BatchSource& source, ThreadPool& pool) {
+  std::vector<EvaluationSet> sets;
   const data::Recipe& recipe = source.recipe();
-  if (recipe.data.held_out.empty()) return evaluations;
+  if (!recipe.tokenizer.is_tiny && recipe.data.held_out.empty()) return sets;
   for (const int64_t length : recipe.evaluation.lengths) {
-    evaluations.emplace_back(fmt::format("held_out_loss_{}", length),
-                             [&source, length](TrainStep& step) {
-                               return step.evaluate(source.held_out_books(length));
-                             });
+    EvaluationSet& books = sets.emplace_back(EvaluationSet{"books", length, false, {}});
+    for (data::Batch& batch : source.held_out_books(length))
+      books.batches.push_back({std::move(batch), {}});
     for (const std::string& task : tasks_of(recipe))
-      evaluations.emplace_back(fmt::format("{}_answer_loss_{}", task, length),
-                               [&source, length, task](TrainStep& step) {
-                                 return step.evaluate(source.held_out_samples(task, length));
-                               });
+      sets.push_back({task, length, true, source.held_out_samples(task, length, pool)});
   }
-  return evaluations;
+  std::erase_if(sets, [](const EvaluationSet& set) { return set.batches.empty(); });
+  return sets;
+}
+
+// The least length, and the longest that the phase of the step has room for.
+bool measures_length(const data::Recipe& recipe, int64_t step, int64_t length) {
+  const std::vector<int64_t>& lengths = recipe.evaluation.lengths;
+  const auto phase = static_cast<size_t>(data::plan_step(recipe, step - 1).phase);
+  const int64_t room = recipe.phases[phase].sample_rows();
+  const auto beyond = std::upper_bound(lengths.begin(), lengths.end(), room);
+  return length == lengths.front() || (beyond != lengths.begin() && length == beyond[-1]);
 }
 
 std::string config_json(const data::Recipe& recipe, const text::Tokenizer& tokenizer) {
@@ -74,12 +83,13 @@ std::string config_json(const data::Recipe& recipe, const text::Tokenizer& token
                               {"attention_bias", false},
                               {"mlp_bias", false},
                               {"torch_dtype", "bfloat16"}};
-  const auto add = [&](const char* key, const char* token) {
+  const auto add = [&](const char* key, std::string_view token) {
     if (const auto id = tokenizer.token_to_id(token)) json[key] = *id;
   };
-  add("bos_token_id", "<|begin|>");
-  add("eos_token_id", "<|end|>");
-  add("pad_token_id", "<|pad|>");
+  const bool is_tiny = recipe.tokenizer.is_tiny;
+  add("bos_token_id", is_tiny ? data::kTinyBegin : data::kBeginToken);
+  add("eos_token_id", is_tiny ? data::kTinyEnd : data::kEndToken);
+  add("pad_token_id", is_tiny ? data::kTinyPad : data::kPadToken);
   return json.dump(1) + "\n";
 }
 
@@ -100,6 +110,33 @@ fs::path model_folder(const data::Recipe& recipe, const fs::path& tokenizer_fold
   write_file(folder / "config.json", config).value();
   return folder;
 }
+
+// What makes the samples of a recipe, with all that it needs.
+struct SampleMaker {
+  SampleMaker(const data::Recipe& recipe, const data::Prepared& prepared,
+              const text::Tokenizer& tokenizer) {
+    if (recipe.tokenizer.is_tiny) {
+      begin = tasks::tiny::kBos;
+      samples = std::make_unique<data::TinySamples>(recipe.data);
+      return;
+    }
+    encoder = data::ChatEncoder::make(tokenizer).value();
+    begin = encoder->begin();
+    // Sentences for tasks that are set in books.
+    const auto load = [](const std::vector<fs::path>& texts, auto& haystack) {
+      if (!texts.empty()) haystack = tasks::Haystack::load(texts).value();
+      return haystack ? &*haystack : nullptr;
+    };
+    samples = std::make_unique<data::TaskSamples>(tasks::make_text_task, *encoder, recipe.data,
+                                                  load(prepared.training_texts, training),
+                                                  load(prepared.held_out_texts, held_out));
+  }
+
+  std::optional<data::ChatEncoder> encoder;
+  std::optional<tasks::Haystack> training, held_out;
+  std::unique_ptr<data::SampleSource> samples;
+  int32_t begin = 0;
+};
 
 Schedule schedule_of(const data::Recipe& recipe) {
   const auto steps = static_cast<double>(recipe.steps());
@@ -124,42 +161,12 @@ OptimizerOptions optimizer_of(const data::OptimizerRecipe& from) {
           .momentum = from.momentum};
 }
 
-}  // namespace
-
-fs::path run_recipe(const RunOptions& run) {
-  const data::Recipe recipe = data::load_recipe(run.recipe, data::task_names()).value();
-  const int threads = run.threads > 0 ? run.threads : usable_cpus();
-  ThreadPool pool(threads);
-  at::set_num_threads(threads);
-  const data::Prepared prepared =
-      data::prepare(recipe, {.corpus = run.corpus, .output = run.output}, pool).value();
-  const text::Tokenizer tokenizer =
-      text::Tokenizer::load(prepared.tokenizer / "tokenizer.json").value();
-  const data::ChatEncoder encoder = data::ChatEncoder::make(tokenizer).value();
-  // Sentences for tasks that are set in books.
-  const auto haystack = [](const std::vector<fs::path>& texts) {
-    return texts.empty() ? std::optional<tasks::Haystack>()
-                         : std::optional(tasks::Haystack::load(texts).value());
-  };
-  const std::optional<tasks::Haystack> training = haystack(prepared.training_texts);
-  const std::optional<tasks::Haystack> held_out = haystack(prepared.held_out_texts);
-  const data::TaskSamples samples(tasks::make_text_task, encoder, recipe.data,
-                                  training ? &*training : nullptr, held_out ? &*held_out : nullptr);
-  const data::BatchSource source =
-      data::BatchSource::make(recipe, prepared.corpus, samples, encoder.begin()).value();
-  const data::Share share{
-      .rank = run.rank, .processes = run.processes, .pass_tokens = recipe.precision.pass_tokens};
-  RecipeBatches batches(source, share, {.threads = std::max(1, threads / 2), .ahead = 4});
-
-  const TrainDevice device = train_device(run.device);
+TrainOptions options_of(const data::Recipe& recipe, const RunOptions& run) {
   TrainOptions options;
-  options.model = model_folder(recipe, prepared.tokenizer, tokenizer, run.output);
   options.out = run.output;
   options.start = run.resume                  ? StartFrom::kCheckpoint
                   : recipe.model.from.empty() ? StartFrom::kScratch
                                               : StartFrom::kWeights;
-  options.device = device.device;
-  options.peak_flops = peak_flops(device.name);
   options.compute = recipe.precision.compute == data::Precision::kBf16 ? at::kBFloat16 : at::kFloat;
   options.seed = recipe.seed;
   options.init_deviation = recipe.model.init_std;
@@ -169,15 +176,49 @@ fs::path run_recipe(const RunOptions& run) {
   options.checkpoint_every = recipe.checkpoint.every_steps;
   options.checkpoint_minutes = recipe.checkpoint.every_minutes;
   options.keep = static_cast<int>(recipe.checkpoint.keep);
-  options.evaluations = evaluations_of(source);
   options.evaluate_every = recipe.evaluation.every_steps;
   options.say = run.say;
   options.stop = run.stop;
+  return options;
+}
 
+}  // namespace
+
+fs::path run_recipe(const RunOptions& run) {
+  const data::Recipe recipe = data::load_recipe(run.recipe, data::task_names()).value();
+  const int threads = run.threads > 0 ? run.threads : usable_cpus();
+  ThreadPool pool(threads);
+  at::set_num_threads(threads);
+  const TrainDevice device = train_device(run.device, run.rank);
   std::unique_ptr<ProcessGroup> group;
   if (run.processes > 1)
     group = join_process_group(
         {.rank = run.rank, .size = run.processes, .meeting = run.meeting, .device = device.device});
+
+  // The first process makes what is not there; the others read it.
+  if (group && run.rank > 0) group->barrier();
+  const data::Prepared prepared =
+      data::prepare(recipe, {.corpus = run.corpus, .output = run.output}, pool).value();
+  const text::Tokenizer tokenizer =
+      text::Tokenizer::load(prepared.tokenizer / "tokenizer.json").value();
+  const fs::path model = model_folder(recipe, prepared.tokenizer, tokenizer, run.output);
+  if (group && run.rank == 0) group->barrier();
+
+  const SampleMaker maker(recipe, prepared, tokenizer);
+  const data::BatchSource source =
+      data::BatchSource::make(recipe, prepared.corpus, *maker.samples, maker.begin).value();
+  const data::Share share{
+      .rank = run.rank, .processes = run.processes, .pass_tokens = recipe.precision.pass_tokens};
+  RecipeBatches batches(source, share, {.threads = std::max(1, threads / 2), .ahead = 4});
+
+  TrainOptions options = options_of(recipe, run);
+  options.model = model;
+  options.device = device.device;
+  options.peak_flops = peak_flops(device.name);
+  if (run.rank == 0) options.evaluations = evaluations_of(source, pool);
+  options.measures_length = [&recipe](int64_t step, int64_t length) {
+    return measures_length(recipe, step, length);
+  };
   return train(options, batches, group.get()).checkpoint;
 }
 

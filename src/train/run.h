@@ -13,7 +13,7 @@ struct RunOptions {
   std::filesystem::path corpus;  // folder of the texts; empty: the recipe's
   std::filesystem::path output;  // tokenizer, shards, model files, checkpoints, log
   bool resume = false;           // from the latest checkpoint there
-  std::string device = "auto";   // auto | cpu | cuda | cuda:N
+  std::string device = "auto";   // auto | cpu | cuda | cuda:N; auto and cuda: the rank's GPU
   int threads = 0;               // 0: every usable CPU
   // Several processes, one a device: each is started with its rank.
   int processes = 1, rank = 0;

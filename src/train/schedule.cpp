@@ -33,10 +33,11 @@ double after_warmup(const Schedule& schedule, int64_t step) {
 
 double learning_rate_fraction(const Schedule& schedule, int64_t step) {
   const int64_t since = step - schedule.first_step;
+  int64_t steps = schedule.warmup_steps;
+  if (schedule.first_step > 0)  // not for long where few steps are left
+    steps = std::min(steps, (schedule.total_steps - schedule.first_step) / 10);
   const double warmup =
-      since < schedule.warmup_steps
-          ? static_cast<double>(since + 1) / static_cast<double>(schedule.warmup_steps)
-          : 1;
+      since < steps ? static_cast<double>(since + 1) / static_cast<double>(steps) : 1;
   return warmup * after_warmup(schedule, step);
 }
 

@@ -13,7 +13,8 @@ struct Schedule {
   int64_t warmup_steps = 0;  // linear from the first step on
   int64_t decay_steps = 0;   // kWsd: the last steps, linear (Hu et al., MiniCPM, 2024)
   double final_fraction = 0.1;
-  // A run that takes weights without optimiser state warms up again from this step on.
+  // A run that takes weights without optimiser state warms up again from this step on, for a tenth
+  // of the steps that are left at most.
   int64_t first_step = 0;
 };
 

@@ -5,9 +5,23 @@
 #include <sstream>
 
 #include "base/file.h"
+#include "base/progress.h"
 #include "report/charts.h"
 
 namespace kvasir::train {
+namespace {
+
+template <class Json>
+void add_line(Curves& curves, const Json& json) {
+  const int64_t step = json.value("step", int64_t{0});
+  if (json.contains("loss") && json["loss"].is_number())
+    curves.losses.emplace_back(step, json["loss"].template get<double>());
+  if (json.contains("accuracy") && json["accuracy"].is_number())
+    curves.accuracies[json.value("length", int64_t{0})][json.value("evaluation", std::string())]
+        .emplace_back(step, json["accuracy"].template get<double>());
+}
+
+}  // namespace
 
 TrainLog::TrainLog(const std::filesystem::path& folder, int64_t step) : folder_(folder) {
   const std::filesystem::path path = folder / "log.jsonl";
@@ -19,8 +33,7 @@ TrainLog::TrainLog(const std::filesystem::path& folder, int64_t step) : folder_(
       // A line that a killed process left unfinished goes, too.
       if (!json.is_object() || json.value("step", step + 1) > step) continue;
       kept += line + "\n";
-      if (json.contains("loss") && json["loss"].is_number())
-        losses_.emplace_back(json.value("step", int64_t{0}), json["loss"].get<double>());
+      add_line(curves_, json);
     }
   }
   write_file(path, kept).value();
@@ -35,7 +48,7 @@ void TrainLog::append(const std::string& line) {
 }
 
 void TrainLog::write(const LogLine& line) {
-  losses_.emplace_back(line.step, line.loss);
+  curves_.losses.emplace_back(line.step, line.loss);
   nlohmann::ordered_json json{{"step", line.step},
                               {"loss", line.loss},
                               {"gradient_norm", line.gradient_norm},
@@ -46,25 +59,56 @@ void TrainLog::write(const LogLine& line) {
   append(json.dump());
 }
 
-void TrainLog::write_value(int64_t step, const std::string& name, double value) {
-  append(nlohmann::ordered_json{{"step", step}, {name, value}}.dump());
+void TrainLog::write(int64_t step, std::span<const Measurement> found, double seconds) {
+  for (const Measurement& one : found) {
+    nlohmann::ordered_json json{{"step", step}, {"evaluation", one.name}, {"length", one.length}};
+    if (!one.accuracy) {
+      json["held_out_loss"] = one.loss;
+    } else {
+      json["answer_loss"] = one.loss;
+      json["accuracy"] = one.accuracy->share();
+      json["answers"] = one.accuracy->answers;
+      for (const auto& [hops, accuracy] : one.by_hops)
+        json["accuracy_by_hops"][std::to_string(hops)] = accuracy.share();
+    }
+    append(json.dump());
+    add_line(curves_, json);
+  }
+  append(nlohmann::ordered_json{{"step", step}, {"evaluation_seconds", seconds}}.dump());
 }
 
-void TrainLog::draw() const { write_file(folder_ / "loss.svg", loss_svg(losses_)).value(); }
+void TrainLog::draw() const { write_file(folder_ / "loss.svg", curves_svg(curves_)).value(); }
 
-std::string loss_svg(const std::vector<std::pair<int64_t, double>>& losses) {
-  report::LineChart chart;
-  chart.title = "Training loss";
-  chart.x.label = "step";
-  chart.y.label = "nats per token";
-  chart.series.emplace_back();
+namespace {
+
+report::LineChart::Series series_of(const std::string& name, const Curves::Points& points) {
+  report::LineChart::Series series{.name = name, .points = {}};
   // No more points than pixels can show.
-  const size_t stride = std::max<size_t>(1, losses.size() / 2000);
-  for (size_t i = 0; i < losses.size(); i += stride) {
-    const auto& [step, loss] = losses[i];
-    chart.series[0].points.push_back({.x = static_cast<double>(step), .y = loss});
+  const size_t stride = std::max<size_t>(1, points.size() / 2000);
+  for (size_t i = 0; i < points.size(); i += stride)
+    series.points.push_back({.x = static_cast<double>(points[i].first), .y = points[i].second});
+  return series;
+}
+
+}  // namespace
+
+std::string curves_svg(const Curves& curves) {
+  std::vector<report::Drawing> panels;
+  report::LineChart loss;
+  loss.title = "Training loss";
+  loss.x.label = "step";
+  loss.y.label = "nats per token";
+  loss.series.push_back(series_of("", curves.losses));
+  panels.push_back(report::draw(loss));
+  for (const auto& [length, tasks] : curves.accuracies) {
+    report::LineChart chart;
+    chart.title = "Exact answers at " + with_thousands(length) + " tokens";
+    chart.x = {.label = "step", .least = 0, .most = {}};
+    chart.y = {.label = "share", .least = 0, .most = 1};
+    for (const auto& [task, points] : tasks) chart.series.push_back(series_of(task, points));
+    panels.push_back(report::draw(chart));
   }
-  return report::svg_file(report::draw(chart));
+  return report::svg_file(report::stacked(panels));
 }
 
 }  // namespace kvasir::train

@@ -3,10 +3,13 @@
 
 #include <filesystem>
 #include <fstream>
+#include <map>
+#include <span>
 #include <string>
 #include <vector>
 
 #include "base/result.h"
+#include "train/evaluation.h"
 
 namespace kvasir::train {
 
@@ -18,6 +21,14 @@ struct LogLine {
   double utilisation = 0;        // of the device's peak; 0: not known
 };
 
+// What is drawn of a run, by step.
+struct Curves {
+  using Points = std::vector<std::pair<int64_t, double>>;
+  Points losses;
+  // Shares of exact answers by length and task.
+  std::map<int64_t, std::map<std::string, Points>> accuracies;
+};
+
 class TrainLog {
  public:
   // Goes on with the lines of at most `step` steps that are there: a run that is taken up writes
@@ -25,9 +36,9 @@ class TrainLog {
   TrainLog(const std::filesystem::path& folder, int64_t step);
 
   void write(const LogLine& line);
-  // {"step": 500, "held_out_loss": 3.1}
-  void write_value(int64_t step, const std::string& name, double value);
-  // The curve of all lines so far. Throws kIo.
+  // A line for each measurement, and one with the seconds that all took.
+  void write(int64_t step, std::span<const Measurement> found, double seconds);
+  // The curves of all lines so far. Throws kIo.
   void draw() const;
 
  private:
@@ -35,10 +46,10 @@ class TrainLog {
 
   std::filesystem::path folder_;
   std::ofstream file_;
-  std::vector<std::pair<int64_t, double>> losses_;
+  Curves curves_;
 };
 
-// The curve of (step, loss) as an SVG image.
-std::string loss_svg(const std::vector<std::pair<int64_t, double>>& losses);
+// The curves as an SVG image: the loss, below it the accuracies.
+std::string curves_svg(const Curves& curves);
 
 }  // namespace kvasir::train

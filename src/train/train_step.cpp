@@ -2,12 +2,24 @@
 
 #include <ATen/TensorOperators.h>
 #include <ATen/core/grad_mode.h>
+#include <ATen/ops/cat.h>
 #include <ATen/ops/clamp.h>
+#include <ATen/ops/log_softmax.h>
+#include <ATen/ops/mm.h>
 #include <ATen/ops/stack.h>
+#include <ATen/ops/zeros.h>
+
+#include <algorithm>
 
 #include "train/autograd_ops.h"
 
 namespace kvasir::train {
+namespace {
+
+// Logits of answers exist for so many rows at a time.
+constexpr int64_t kScoredRows = 4096;
+
+}  // namespace
 
 TrainStep::TrainStep(Parameters& parameters, Optimizer& optimizer, ProcessGroup* group,
                      const StepOptions& options)
@@ -46,16 +58,57 @@ at::Tensor TrainStep::run(int64_t batches, const std::function<Batch()>& next_ba
   return metrics;
 }
 
-double TrainStep::evaluate(const std::vector<Batch>& batches) {
-  const at::NoGradGuard no_gradients;
-  double loss = 0, weight = 0;
-  for (const Batch& rows : batches) {
-    const DeviceBatch batch = upload_.upload(rows);
-    AutogradOps ops(parameters_.weights(), batch);
-    loss += batch_loss(ops, parameters_.weights(), batch, false).item<double>();
-    weight += batch.weights.sum().item<double>();
+namespace {
+
+// Answers of a batch: their losses, and whether each is right.
+void score(const at::Tensor& x, const at::Tensor& head, const DeviceBatch& batch,
+           const data::AnswerBatch& samples, double& loss, Measurement& found) {
+  const std::vector<AnswerRows> answers = answers_of(samples.batch);
+  const at::Tensor rows = batch.weights.nonzero().squeeze(1);
+  const at::Tensor targets = batch.targets.index_select(0, rows);
+  const at::Tensor answer_rows = x.index_select(0, rows).to(at::kFloat);
+  std::vector<at::Tensor> hits;
+  at::Tensor losses = at::zeros({}, answer_rows.options());
+  for (int64_t first = 0; first < rows.size(0); first += kScoredRows) {
+    const int64_t last = std::min(first + kScoredRows, rows.size(0));
+    const at::Tensor chunk = targets.slice(0, first, last);
+    const at::Tensor logits = at::mm(answer_rows.slice(0, first, last), head.t());
+    hits.push_back(logits.argmax(1).eq(chunk));
+    losses.sub_(at::log_softmax(logits, 1).gather(1, chunk.unsqueeze(1)).sum());
   }
-  return weight > 0 ? loss / weight : 0;
+  if (hits.empty()) return;
+  loss += losses.item<double>();
+  const at::Tensor all = at::cat(hits).cpu();
+  const bool* hit = all.const_data_ptr<bool>();
+  for (size_t i = 0; i < answers.size(); ++i) {
+    const int64_t size = answers[i].last - answers[i].first;
+    const bool is_exact = std::all_of(hit, hit + size, [](bool each) { return each; });
+    hit += size;
+    found.accuracy->add(is_exact);
+    if (!samples.hops.empty()) found.by_hops[samples.hops[i]].add(is_exact);
+  }
+}
+
+}  // namespace
+
+Measurement TrainStep::evaluate(const EvaluationSet& set) {
+  const at::NoGradGuard no_gradients;
+  const AutogradWeights& weights = parameters_.weights();
+  const at::Tensor head = weights.head.value.to(at::kFloat);  // no ties of narrow logits
+  Measurement found{.name = set.name, .length = set.length};
+  if (set.has_answers) found.accuracy.emplace();
+  double loss = 0, weight = 0;
+  for (const data::AnswerBatch& rows : set.batches) {
+    const DeviceBatch batch = upload_.upload(rows.batch);
+    AutogradOps ops(weights, batch);
+    weight += batch.weights.sum().item<double>();
+    if (set.has_answers)
+      score(final_rows(ops, weights, false), head, batch, rows, loss, found);
+    else
+      loss += batch_loss(ops, weights, batch, false).item<double>();
+  }
+  found.loss = weight > 0 ? loss / weight : 0;
+  return found;
 }
 
 }  // namespace kvasir::train

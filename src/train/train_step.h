@@ -7,6 +7,7 @@
 #include <functional>
 
 #include "train/device_batch.h"
+#include "train/evaluation.h"
 #include "train/optimizer.h"
 #include "train/parameters.h"
 #include "train/process_group.h"
@@ -29,8 +30,8 @@ class TrainStep {
   // GPU.
   at::Tensor run(int64_t batches, const std::function<Batch()>& next_batch, double learning_rate);
 
-  // The mean loss over batches, without a step.
-  double evaluate(const std::vector<Batch>& batches);
+  // Without a step.
+  Measurement evaluate(const EvaluationSet& set);
 
  private:
   Parameters& parameters_;

@@ -33,6 +33,7 @@ class DivergenceWatch {
     if (lowest_ == 0 || mean < lowest_) lowest_ = mean;
   }
   double lowest() const { return lowest_; }
+  void forget() { lowest_ = 0; }
 
  private:
   // A run that has lost this much does not come back by itself.
@@ -105,9 +106,12 @@ class Run {
       if (!latest)
         throw Error(ErrorCode::kNotFound, "expected a checkpoint to go on from, found none",
                     options_.out.string());
-      TrainState state = read_checkpoint(*latest, parameters_, optimizer_);
-      data_.seek(state.data, state.step);
       result_.checkpoint = *latest;
+      TrainState state = has_training_state(*latest)
+                             ? read_checkpoint(*latest, parameters_, optimizer_)
+                             : read_weights(*latest, step_of(*latest));
+      schedule_.first_step = state.first_step;
+      data_.seek(state.data, state.step);
       return state;
     }
     if (latest_checkpoint(options_.out))
@@ -115,16 +119,27 @@ class Run {
                   "expected an empty folder, found checkpoints; go on with --resume or choose "
                   "another --out",
                   options_.out.string());
-    if (options_.start == StartFrom::kWeights) {
-      models::FileWeights source(formats::WeightFiles::open(options_.model).value());
-      parameters_.load(source);
-    } else {
-      parameters_.initialise(options_.seed, options_.init_deviation);
-    }
+    if (options_.start == StartFrom::kWeights) return read_weights(options_.model, 0);
+    parameters_.initialise(options_.seed, options_.init_deviation);
     return {};
   }
 
+  // Weights that have so many steps behind them, and nothing else.
+  TrainState read_weights(const std::filesystem::path& folder, int64_t step) {
+    models::FileWeights source(formats::WeightFiles::open(folder).value());
+    parameters_.load(source);
+    return {.step = step, .tokens = 0, .data = {}, .lowest_loss = 0, .first_step = step};
+  }
+
+  // What was the lowest loss of other batches says nothing about these.
+  void begin_phase() {
+    if (state_.step == 0 || data_.phase(state_.step) == data_.phase(state_.step - 1)) return;
+    read_metrics();
+    watch_.forget();
+  }
+
   void one_step() {
+    begin_phase();
     const double rate = options_.optimizer.learning_rate * data_.learning_rate_scale(state_.step) *
                         learning_rate_fraction(schedule_, state_.step);
     metrics_.push_back(step_.run(
@@ -196,14 +211,22 @@ class Run {
   }
 
   void evaluate() {
-    if (is_writer())
-      for (const auto& [name, measure] : options_.evaluations) {
-        const double value = measure(step_);
-        log_->write_value(state_.step, name, value);
-        say(fmt::format("step {}  {} {:.4f}", state_.step, name, value));
-      }
+    const double before = now();
+    if (is_writer() && !options_.evaluations.empty()) {
+      const double start = now();
+      const bool is_end = state_.step == schedule_.total_steps;
+      std::vector<Measurement> found;
+      for (const EvaluationSet& set : options_.evaluations)
+        if (is_end || !options_.measures_length ||
+            options_.measures_length(state_.step, set.length))
+          found.push_back(step_.evaluate(set));
+      log_->write(state_.step, found, now() - start);
+      log_->draw();
+      for (const std::string& line : evaluation_lines(state_.step, found)) say(line);
+    }
     if (group_) group_->barrier();
-    interval_start_ = now();
+    // Measuring is no part of the tokens a second.
+    interval_start_ += now() - before;
   }
 
   bool every(int64_t steps) const { return steps > 0 && state_.step % steps == 0; }

@@ -16,7 +16,7 @@
 namespace kvasir::train {
 
 // Where batches come from. Deterministic: after seek(p, s) come the batches that came after
-// position() was p with s steps done.
+// position() was p with s steps done; where p is empty, those of any run.
 class BatchSource {
  public:
   virtual ~BatchSource() = default;
@@ -24,6 +24,8 @@ class BatchSource {
   // How many batches of next() make a step, and its learning rate beside the schedule's.
   virtual int64_t batches(int64_t step) const = 0;
   virtual double learning_rate_scale(int64_t) const { return 1; }
+  // Steps of one phase have batches of one kind: losses of different phases are not compared.
+  virtual int64_t phase(int64_t) const { return 0; }
   virtual std::string position() const = 0;
   virtual void seek(const std::string& position, int64_t step) = 0;
 };
@@ -31,7 +33,8 @@ class BatchSource {
 enum class StartFrom : uint8_t {
   kScratch,     // random weights
   kWeights,     // those of the model's folder, with a fresh optimiser that warms up
-  kCheckpoint,  // the run's latest, exactly where it was
+  kCheckpoint,  // the run's latest, exactly where it was; where `training/` is missing there, with
+                // its weights at its step and a fresh optimiser that warms up
 };
 
 struct TrainOptions {
@@ -50,8 +53,10 @@ struct TrainOptions {
   double checkpoint_minutes = 0;    // asked at every line of the log; 0: not by time
   int keep = 3;
   double peak_flops = 0;  // of the device; 0: utilisation is not told
-  // Measured by rank 0 and logged by their names, every so many steps and at the end.
-  std::vector<std::pair<std::string, std::function<double(TrainStep&)>>> evaluations;
+  // Measured by rank 0 and logged, every so many steps and at the end.
+  std::vector<EvaluationSet> evaluations;
+  // Which lengths behind so many steps; null: all. At the end all are measured.
+  std::function<bool(int64_t step, int64_t length)> measures_length;
   int64_t evaluate_every = 0;                   // 0: at the end only
   std::function<void(const std::string&)> say;  // a line for a person; null: silent
   std::function<bool()> stop;  // asked between steps (with a group: at lines of the log); ends the

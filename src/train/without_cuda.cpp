@@ -14,7 +14,7 @@ namespace {
 
 }  // namespace
 
-TrainDevice train_device(const std::string& words) {
+TrainDevice train_device(const std::string& words, int) {
   if (words == "auto" || words == "cpu") return {};
   refuse();
 }

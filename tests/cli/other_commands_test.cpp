@@ -133,10 +133,9 @@ TEST(Bench, HandsItsOptionsOn) {
   EXPECT_EQ(run({"bench", "decode", "-m", "fake"}, {.fail_out_after = 3}).code, 7);
   const Outcome wrong = run({"bench", "speed", "-m", "fake"});
   EXPECT_EQ(wrong.code, 2);
-  EXPECT_EQ(
-      wrong.err,
-      "kvasir: error: bench: expected one of prefill, decode, train, tokenizer, load, tasks, found "
-      "'speed'\n");
+  EXPECT_EQ(wrong.err,
+            "kvasir: error: bench: expected one of prefill, decode, train, tokenizer, load, tasks, "
+            "tiny, ruler, scbench, needle, perplexity, found 'speed'\n");
 }
 
 }  // namespace

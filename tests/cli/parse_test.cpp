@@ -178,6 +178,38 @@ TEST(Parse, ReadsTheOtherCommands) {
   EXPECT_EQ(bench.command, Command::kBench);
   EXPECT_EQ(bench.bench.what, "prefill");
   EXPECT_EQ(bench.bench.lengths, (std::vector<int64_t>{512, 8192}));
+
+  const eval::RunOptions run = parsed({"bench",      "scbench",
+                                       "-m",         "m",
+                                       "--task",     "scbench_kv",
+                                       "--task",     "scbench_vt",
+                                       "--prefill",  "a_shape:local=n/8",
+                                       "--compress", "plain",
+                                       "--loading",  "recompute",
+                                       "--mode",     "multi-request",
+                                       "--answers",  "generated",
+                                       "--turns",    "2",
+                                       "--sessions", "7",
+                                       "--data-dir", "d",
+                                       "--prompt",   "file:p.json",
+                                       "--out",      "o",
+                                       "--resume",   "--seed",
+                                       "3"})
+                                   .bench.accuracy;
+  EXPECT_EQ(run.tasks, (std::vector<std::string>{"scbench_kv", "scbench_vt"}));
+  ASSERT_EQ(run.prefill.size(), 1u);
+  EXPECT_EQ(run.prefill[0].options.at("local"), "n/8");
+  EXPECT_EQ(run.compress.size(), 1u);
+  EXPECT_EQ(run.loading, std::vector{eval::Loading::kRecompute});
+  EXPECT_EQ(run.modes, std::vector{eval::Mode::kMultiRequest});
+  EXPECT_EQ(run.answers, eval::Answers::kGenerated);
+  EXPECT_EQ(run.turns, 2);
+  EXPECT_EQ(run.sessions, 7);
+  EXPECT_EQ(run.data_folder, "d");
+  EXPECT_EQ(run.prompt_templates, "p.json");
+  EXPECT_EQ(run.out, "o");
+  EXPECT_TRUE(run.resume);
+  EXPECT_EQ(run.seed, 3u);
 }
 
 TEST(Parse, NamesTheNearestWord) {
@@ -253,7 +285,16 @@ TEST(Parse, RefusesConflictsAndWrongCounts) {
   EXPECT_EQ(refusal({"score", "-m", "m", "f", "--ids", "g"}),
             "score: expected a FILE of text or --ids FILE, and not both");
   EXPECT_EQ(refusal({"bench", "-m", "m"}),
-            "bench: expected what to measure: prefill, decode, train, tokenizer, load or tasks");
+            "bench: expected what to measure: speed (prefill, decode, train, tokenizer, load) or "
+            "accuracy (tasks, tiny, ruler, scbench, needle, perplexity)");
+  EXPECT_EQ(refusal({"bench", "tiny", "-m", "m", "--questions", "9", "--sessions", "3"}),
+            "--questions: expected this or --sessions, found both");
+  EXPECT_EQ(refusal({"bench", "tiny", "-m", "m", "--resume"}),
+            "--resume: expected --out DIR, the folder of the run to go on with");
+  EXPECT_EQ(refusal({"bench", "tiny", "-m", "m", "--mode", "turns"}),
+            "--mode: expected one of multi-turn, multi-request, found 'turns'");
+  EXPECT_EQ(refusal({"bench", "tiny", "-m", "m", "--prompt", "mine.json"}),
+            "--prompt: expected one of product, file:FILE, found 'mine.json'");
   EXPECT_EQ(refusal({"plan", "-m", "m", "--out", "o.svg"}),
             "plan: expected --document FILE, a text to read");
   EXPECT_EQ(refusal({"plan", "-m", "m", "-d", "t"}),

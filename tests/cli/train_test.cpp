@@ -83,6 +83,21 @@ TEST_F(TrainCommand, PreparesDataOnce) {
   EXPECT_GT(json["training_tokens"], 128);
 }
 
+// The family's vocabulary is all that is made, and none is trained.
+TEST_F(TrainCommand, TinyRecipesNeedNoCorpus) {
+  const std::string recipe = std::string(KVASIR_SOURCE_DIR) + "/recipes/t5.toml";
+  const Outcome outcome =
+      run({"train", "data", "--recipe", recipe, "-o", folder_ / "tiny", "--json"});
+  ASSERT_EQ(outcome.code, 0) << outcome.err;
+  const auto json = nlohmann::json::parse(outcome.out);
+  EXPECT_EQ(json["vocab_size"], 128);
+  EXPECT_EQ(json["titles"], 0);
+  EXPECT_EQ(json["phases"].size(), 5u);
+  const Outcome refused = run({"train", "tokenizer", "--recipe", recipe, "-o", folder_ / "tiny"});
+  EXPECT_EQ(refused.code, kExitUsage);
+  EXPECT_NE(refused.err.find("tiny-v1"), std::string::npos) << refused.err;
+}
+
 TEST_F(TrainCommand, SaysWhatIsWrong) {
   write(corpus_ / "a.txt", "changed");
   Outcome outcome = run(with("data"));
@@ -108,6 +123,15 @@ TEST_F(TrainCommand, ChecksItsOptions) {
   EXPECT_NE(said({"train", "manifest", "-o", "x"}).find("--corpus DIR"), std::string::npos);
   EXPECT_NE(said({"train", "manifest", "--recipe", "x"}).find("--recipe: expected none"),
             std::string::npos);
+  const auto said_of_run = [&](std::vector<std::string> more) {
+    more.insert(more.begin(), {"train", "run", "--recipe", "x", "-o", "y"});
+    return said(more);
+  };
+  EXPECT_NE(
+      said_of_run({"--processes", "2", "--rank", "2", "--meet", "f"}).find("--rank: expected"),
+      std::string::npos);
+  EXPECT_NE(said_of_run({"--processes", "2", "--rank", "0"}).find("together"), std::string::npos);
+  EXPECT_NE(said_of_run({"--processes", "2", "--meet", "f"}).find("together"), std::string::npos);
 }
 
 }  // namespace

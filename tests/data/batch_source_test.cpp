@@ -132,6 +132,8 @@ TEST(BatchSource, HeldOutTitlesNeverComeUp) {
   const SmallCorpus small({500, 500, 500});
   Recipe recipe = small_recipe(64, 4, 100, {{"books", 1}, {"kv", 1}});
   recipe.data.held_out = {"b"};
+  recipe.precision.pass_tokens = 200;
+  recipe.evaluation.task_tokens = 1000;
   const BatchSource source = BatchSource::make(recipe, small.corpus(), kSamples, kBegin).value();
   EXPECT_EQ(source.training_tokens(), 1000);
   std::vector<int32_t> letter(1);
@@ -139,18 +141,32 @@ TEST(BatchSource, HeldOutTitlesNeverComeUp) {
   for (int64_t step = 0; step < recipe.steps(); ++step)
     for (const int32_t target : whole_step(source, step).targets) ASSERT_NE(target, letter[0]);
   const std::vector<Batch> books = source.held_out_books(64);
-  ASSERT_EQ(books.size(), 7u);
+  ASSERT_EQ(books.size(), 3u);
+  int64_t windows = 0;
   for (const Batch& batch : books) {
-    expect_well_formed(batch, 64);
+    expect_well_formed(batch, batch.rows());
+    EXPECT_LE(batch.rows(), 200);
+    windows += static_cast<int64_t>(batch.documents.size()) - 1;
     EXPECT_GT(std::count(batch.targets.begin(), batch.targets.end(), letter[0]), 0);
   }
-  const std::vector<Batch> samples = source.held_out_samples("kv", 64);
-  ASSERT_EQ(samples.size(), 16u);
-  for (const Batch& batch : samples) {
+  EXPECT_EQ(windows, 7);
+  ThreadPool pool(2);
+  const std::vector<AnswerBatch> samples = source.held_out_samples("kv", 64, pool);
+  int64_t documents = 0;
+  for (const auto& [batch, hops] : samples) {
+    expect_well_formed(batch, batch.rows());
+    EXPECT_LE(batch.rows(), 200);
     EXPECT_GE(batch.targets[0], kSampleToken + 5000);
-    EXPECT_EQ(std::count(batch.weights.begin(), batch.weights.end(), 1.0f), 3);
-    EXPECT_EQ(std::count(batch.weights.begin(), batch.weights.end(), 0.0f), batch.rows() - 3);
+    const auto count = static_cast<int64_t>(batch.documents.size()) - 1;
+    EXPECT_EQ(std::count(batch.weights.begin(), batch.weights.end(), 1.0f), 3 * count);
+    EXPECT_EQ(std::count(batch.weights.begin(), batch.weights.end(), 0.0f),
+              batch.rows() - 3 * count);
+    EXPECT_EQ(hops, std::vector<int32_t>(static_cast<size_t>(count), 2));
+    documents += count;
   }
+  EXPECT_EQ(documents, 1000 / 64);
+  EXPECT_EQ(source.held_out_samples("kv", 5000, pool).size(), 1u);  // one, however long
+  EXPECT_THROW(source.held_out_samples("broken", 64, pool), Error);
 }
 
 TEST(BatchSource, MixesBySharesAndKeepsTheWeightsOfSamples) {

@@ -119,12 +119,13 @@ TEST(Recipes, AreSound) {
     if (entry.path().extension() != ".toml") continue;
     const auto recipe = load_recipe(entry.path(), task_names());
     ASSERT_TRUE(recipe) << recipe.error().what();
+    EXPECT_TRUE(check_share(recipe.value(), {.rank = 0, .processes = 8})) << entry.path();
+    ++count;
+    if (recipe.value().tokenizer.is_tiny) continue;  // no texts
     const auto manifest = load_manifest(recipe.value().data.manifest);
     ASSERT_TRUE(manifest) << manifest.error().what();
     for (const std::string& title : recipe.value().data.held_out)
       EXPECT_NE(manifest.value().find(title), nullptr) << title;
-    EXPECT_TRUE(check_share(recipe.value(), {.rank = 0, .processes = 8})) << entry.path();
-    ++count;
   }
   EXPECT_GT(count, 0);
 }

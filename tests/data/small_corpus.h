@@ -60,6 +60,7 @@ class FakeSamples final : public SampleSource {
                               static_cast<int32_t>((request.seed + static_cast<uint64_t>(i)) % 97));
       sample.weights.push_back(is_answer ? 1.0f : 0.05f);
     }
+    sample.hops = {2};
     return sample;
   }
 };

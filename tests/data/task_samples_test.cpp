@@ -139,6 +139,11 @@ TEST_F(TaskSamplesTest, RealTasksFit) {
         EXPECT_GT(size, most * 85 / 100 - 40);
         EXPECT_EQ(source.make(request).tokens, sample.tokens);
         EXPECT_GT(count(sample, "<|user|>"), 0);
+        if (task == "var") {
+          EXPECT_EQ(static_cast<int64_t>(sample.hops.size()), count(sample, "<|end|>"));
+        } else {
+          EXPECT_TRUE(sample.hops.empty());
+        }
         EXPECT_EQ(sample.weights.back(), 1.0f);
       }
 }

@@ -50,6 +50,23 @@ TEST(LoopKv, AnswersAreReusedAsPrefixes) {
       << "all but the last token of the answer, which was never run";
 }
 
+TEST(LoopKv, GroupsTakeNothingOverFromEachOther) {
+  Harness harness;
+  Request request = endless(numbered_tokens(130, 1), 5);
+  const auto cached = [&](uint64_t group) {
+    request.kv_group = group;
+    const RequestId id = harness.submit(request);
+    harness.run();
+    harness.expect_answer(id);
+    return harness.heard(id).end().usage.cached_tokens;
+  };
+  EXPECT_EQ(cached(0), 0);
+  EXPECT_EQ(cached(1), 0);
+  EXPECT_EQ(cached(2), 0);
+  EXPECT_EQ(cached(1), 129);
+  EXPECT_EQ(cached(0), 129);
+}
+
 TEST(LoopKv, PromptsSubmittedTogetherRunOnce) {
   Harness harness;
   const std::vector<TokenId> prompt = numbered_tokens(240, 1);

@@ -14,11 +14,11 @@
 
 namespace kvasir::engine {
 
-// A Llama-architecture folder: hidden 64, 4 query and 2 KV heads of 16, vocabulary 96, tied
-// embeddings, f32. No tokenizer. Removed with the object.
+// A Llama-architecture folder: hidden 64, 4 query and 2 KV heads of 16, tied embeddings, f32. No
+// tokenizer. Removed with the object.
 class TinyModel {
  public:
-  explicit TinyModel(int layers = 2, int64_t positions = 1024) {
+  explicit TinyModel(int layers = 2, int64_t positions = 1024, int64_t vocab = kVocab) {
     static int counter = 0;
     folder_ = std::filesystem::temp_directory_path() /
               ("kvasir-tiny-" + std::to_string(::getpid()) + "-" + std::to_string(counter++));
@@ -27,12 +27,12 @@ class TinyModel {
                R"({
       "architectures": ["LlamaForCausalLM"], "model_type": "llama", "hidden_size": 64,
       "intermediate_size": 128, "num_attention_heads": 4, "num_key_value_heads": 2,
-      "head_dim": 16, "vocab_size": 96, "rms_norm_eps": 1e-5, "tie_word_embeddings": true,
+      "head_dim": 16, "rms_norm_eps": 1e-5, "tie_word_embeddings": true,
       "bos_token_id": 0, "eos_token_id": 1, "num_hidden_layers": )" +
-                   std::to_string(layers) +
+                   std::to_string(layers) + ", \"vocab_size\": " + std::to_string(vocab) +
                    ", \"max_position_embeddings\": " + std::to_string(positions) + "}")
         .value();
-    add("model.embed_tokens.weight", {96, 64}, 0.5f);
+    add("model.embed_tokens.weight", {vocab, 64}, 0.5f);
     add("model.norm.weight", {64}, 1);
     for (int layer = 0; layer < layers; ++layer) {
       const std::string prefix = "model.layers." + std::to_string(layer) + ".";

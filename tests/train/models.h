@@ -69,7 +69,9 @@ class RandomBatches final : public BatchSource {
   }
   int64_t batches(int64_t) const override { return batches_; }
   std::string position() const override { return std::to_string(index_); }
-  void seek(const std::string& position, int64_t) override { index_ = std::stoll(position); }
+  void seek(const std::string& position, int64_t step) override {
+    index_ = position.empty() ? step * batches_ : std::stoll(position);
+  }
 
  private:
   bool repeats_;

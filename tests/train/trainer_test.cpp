@@ -196,6 +196,61 @@ TEST_F(Training, WeightsAloneAreAStartAndTheRateWarmsUp) {
   EXPECT_NEAR(loss, before.loss, 0.1 + 0.2 * before.loss);
 }
 
+// A checkpoint without its training state: batches and schedule go on at its step, the moments are
+// fresh, so the rate warms up; and what goes on from there, also when it is stopped, is one run.
+TEST_F(Training, ARunGoesOnFromWeightsAloneAtTheirStep) {
+  TrainOptions whole = options("whole", 100);
+  whole.schedule.warmup_steps = 20;
+  whole.checkpoint_every = 40;
+  testing::RandomBatches data;
+  train(whole, data, nullptr);
+
+  const auto continued = [&](const std::string& out, int stop_at) {
+    TrainOptions run = whole;
+    run.out = folder_ / out;
+    fs::create_directories(run.out);
+    fs::copy(whole.out / "checkpoint-000000040", run.out / "checkpoint-000000040",
+             fs::copy_options::recursive);
+    fs::remove_all(run.out / "checkpoint-000000040/training");
+    run.start = StartFrom::kCheckpoint;
+    run.log_every = 1;
+    std::vector<std::string> lines;
+    run.say = [&lines](const std::string& line) { lines.push_back(line); };
+    int steps = 0;
+    if (stop_at > 0) run.stop = [&] { return ++steps == stop_at; };
+    testing::RandomBatches first;
+    train(run, first, nullptr);
+    run.stop = nullptr;
+    testing::RandomBatches second;
+    if (stop_at > 0) train(run, second, nullptr);
+    return lines;
+  };
+  const std::vector<std::string> lines = continued("once", 0);
+  ASSERT_EQ(lines.size(), 61u);
+  EXPECT_NE(lines[0].find("40 of 100 steps done"), std::string::npos) << lines[0];
+  const auto number = [&](size_t line, const std::string& name) {
+    return std::stod(lines[line].substr(lines[line].find(name) + name.size()));
+  };
+  for (int64_t step = 40; step < 100; ++step) {
+    Schedule schedule = whole.schedule;
+    const double usual = 1e-2 * learning_rate_fraction(schedule, step);
+    // A tenth of the 60 steps that are left.
+    const double expected = usual * std::min(1.0, static_cast<double>(step - 40 + 1) / 6);
+    EXPECT_NEAR(number(static_cast<size_t>(step - 39), "rate "), expected, 0.01 * expected);
+  }
+  // The batches are those of the whole run: its log tells the same losses but for the rounding of
+  // weights.
+  std::istringstream log(read_file(whole.out / "log.jsonl").value());
+  double before = 0;  // steps 41 and 42 of the whole run
+  for (std::string line; std::getline(log, line);)
+    if (line.starts_with("{\"step\":42,")) before = std::stod(line.substr(line.find("loss") + 6));
+  EXPECT_NEAR((number(1, "loss ") + number(2, "loss ")) / 2, before, 0.05);
+
+  continued("stopped", 3);  // while the rate warms up
+  EXPECT_EQ(contents(folder_ / "stopped/checkpoint-000000100"),
+            contents(folder_ / "once/checkpoint-000000100"));
+}
+
 TEST_F(Training, RefusesToOverwriteARun) {
   testing::RandomBatches data;
   train(options("run", 5), data, nullptr);
@@ -217,6 +272,44 @@ TEST_F(Training, DivergenceStopsWithTheStep) {
   } catch (const Error& error) {
     EXPECT_NE(std::string(error.what()).find("diverged at step"), std::string::npos)
         << error.what();
+  }
+}
+
+// Batches of which the first are learned by heart and the others are new each time.
+class TwoPhases final : public BatchSource {
+ public:
+  explicit TwoPhases(bool says_so) : says_so_(says_so) {}
+  Batch next() override {
+    const int64_t index = index_++;
+    return testing::random_batch({24, 8}, 61, index < kFirst ? 0u : static_cast<uint64_t>(index));
+  }
+  int64_t batches(int64_t) const override { return 1; }
+  int64_t phase(int64_t step) const override { return says_so_ && step >= kFirst ? 1 : 0; }
+  std::string position() const override { return std::to_string(index_); }
+  void seek(const std::string& position, int64_t) override { index_ = std::stoll(position); }
+
+ private:
+  static constexpr int64_t kFirst = 101;
+  bool says_so_;
+  int64_t index_ = 0;
+};
+
+TEST_F(Training, ANewPhaseIsNoDivergence) {
+  for (const bool says_so : {true, false}) {
+    TrainOptions run = options(says_so ? "phases" : "sudden", 130);
+    run.checkpoint_every = 101;  // also what goes on there knows
+    TwoPhases data(says_so);
+    if (!says_so) {
+      EXPECT_THROW(train(run, data, nullptr), Error);
+      continue;
+    }
+    int steps = 0;
+    run.stop = [&steps] { return ++steps == 101; };
+    EXPECT_LT(train(run, data, nullptr).loss, 0.5);
+    run.stop = nullptr;
+    run.start = StartFrom::kCheckpoint;
+    TwoPhases more(says_so);
+    EXPECT_GT(train(run, more, nullptr).loss, 3);
   }
 }
 
@@ -256,10 +349,14 @@ TEST(LearningRate, SchedulesByClosedForms) {
 }
 
 TEST(LossCurve, IsAnImageOfItsPoints) {
-  const std::string svg = loss_svg({{1, 4.0}, {2, NAN}, {3, 2.0}});
+  const std::string svg = curves_svg({.losses = {{1, 4.0}, {2, NAN}, {3, 2.0}}, .accuracies = {}});
   EXPECT_NE(svg.find("<svg"), std::string::npos);
   EXPECT_EQ(svg.find("nan"), std::string::npos);
-  EXPECT_NE(loss_svg({}).find("</svg>"), std::string::npos);
+  EXPECT_NE(curves_svg({}).find("</svg>"), std::string::npos);
+  const std::string panels =
+      curves_svg({.losses = {{1, 4.0}}, .accuracies = {{1024, {{"kv", {{1, 0.5}, {2, 0.75}}}}}}});
+  EXPECT_NE(panels.find("Exact answers at 1,024 tokens"), std::string::npos);
+  EXPECT_NE(panels.find(">kv<"), std::string::npos);
 }
 
 }  // namespace
