@@ -41,7 +41,8 @@ struct StageChoice {
 struct Request {
   std::vector<TokenId> prompt;  // at least one token
   SamplingOptions sampling;
-  int64_t max_tokens = 256;          // of each sample
+  // Of each sample. 0: the prompt is read and its KV stays for later requests, nothing is answered.
+  int64_t max_tokens = 256;
   int samples = 1;                   // answers to the one prompt; they share its KV
   std::vector<std::string> stop;     // texts that end the answer; not part of it
   std::vector<TokenId> stop_tokens;  // besides the model's end tokens; not part of the text
@@ -80,6 +81,10 @@ struct AttentionReport {
   double plan_seconds = 0;  // estimates and plans
   // Of the steps the request was in, as far as they are known: on a GPU, those with sparse prompts.
   double attention_seconds = 0;
+  // What the KV of the sample takes in the end, in pages, and the share of its positions' keys and
+  // values that is in it: less than 1 where --compress has dropped some.
+  int64_t kv_bytes = 0;
+  double kept_fraction = 0;
   std::string fallback_reason;  // why another method ran than was asked for; empty = none
 };
 

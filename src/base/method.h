@@ -19,6 +19,8 @@ struct MethodCapabilities {
   bool prefix_reuse = false;     // KV taken over from an earlier request, forks
   bool batching = false;         // several sequences in one step
   bool quantised_kv = false;     // KV in another form than the plain one
+  bool evicted_kv = false;       // KV of which entries have been dropped
+  bool deterministic = false;    // answers do not depend on what ran before or beside them
   bool cuda_graphs = false;
   bool gpu = false;  // --device cuda
   bool several_gpus = false;

@@ -14,6 +14,9 @@ namespace {
 std::string methods_of(const AttentionReport& attention) {
   std::string text = fmt::format("prefill {}, compress {}, retrieve {}", attention.prefill,
                                  attention.compress, attention.retrieve);
+  if (attention.kept_fraction > 0 && attention.kept_fraction < 1)
+    text += fmt::format("; {:.1f} % of KV kept, {}", 100 * attention.kept_fraction,
+                        as_bytes(attention.kv_bytes));
   if (!attention.fallback_reason.empty()) text += "; " + attention.fallback_reason;
   return text;
 }

@@ -50,6 +50,8 @@ Json answer_json(const AnswerJson& answer) {
         {"dense_heads", attention.dense_heads},
         {"plan_seconds", rounded(attention.plan_seconds)},
         {"attention_seconds", rounded(attention.attention_seconds)},
+        {"kv_bytes", attention.kv_bytes},
+        {"kept_fraction", attention.kept_fraction},
         {"fallback_reason",
          attention.fallback_reason.empty() ? Json(nullptr) : Json(attention.fallback_reason)}}}};
   if (answer.sample) object["sample"] = *answer.sample;

@@ -35,6 +35,7 @@ std::vector<std::string> names_of(const MethodCapabilities& can) {
   add(can.prefix_reuse, "prefix reuse");
   add(can.batching, "batching");
   add(can.quantised_kv, "quantised KV");
+  add(can.evicted_kv, "evicted KV");
   add(can.cuda_graphs, "CUDA graphs");
   add(can.gpu, "GPU");
   add(can.several_gpus, "several GPUs");

@@ -31,7 +31,11 @@ void CpuExecutor::lay_out(const Step& step) {
                            .first_logit_row = static_cast<int64_t>(layout_.logit_rows.size()),
                            .logit_rows = span.logit_rows(),
                            .planner = span.planner,
-                           .prompt_length = span.prompt_length};
+                           .prompt_length = span.prompt_length,
+                           .stored = span.stored,
+                           .compressor = span.compressor,
+                           .kept = span.kept,
+                           .kept_tables = span.kept_tables};
     layout_.tokens.insert(layout_.tokens.end(), span.tokens.begin(), span.tokens.end());
     for (int64_t i = row.rows - row.logit_rows; i < row.rows; ++i)
       layout_.logit_rows.push_back(static_cast<int32_t>(row.first_row + i));

@@ -129,6 +129,7 @@ void Engine::Impl::start_loop() {
   settings.model = engine::planner_shape(options, model.config);
   settings.auto_prefill =
       std::make_shared<engine::AutoPrefill>(options.model, engine::auto_device(model.info));
+  settings.layer_windows = model.config.sliding_window;
   settings.chunk_tokens = model.chunk;
   settings.step_tokens = model.scratch.max_rows;
   settings.max_sequences = options.max_sequences;

@@ -10,6 +10,7 @@
 
 #include "base/cancel.h"
 #include "base/result.h"
+#include "compress/compressor.h"
 #include "engine/sampler.h"
 #include "formats/model_config.h"
 #include "kernels/page.h"
@@ -28,7 +29,15 @@ struct StepSpan {
   // The length that length-dependent rotary scaling ("dynamic") sees: prompt length during prefill,
   // positions so far + 1 in decode.
   int64_t rope_length = 0;
-  bool is_prefill = false;  // counted as prefill in the attention report
+  // [layers] entries in the pages before tokens[0], where some have been evicted; empty:
+  // first_position of each layer.
+  std::vector<int64_t> stored;
+  // What is copied where once the tokens are in: `kept` entries of each KV head that `compressor`
+  // names, layer by layer. Layers that keep all are copied, too. Null: nothing.
+  const compress::Compressor* compressor = nullptr;
+  std::vector<int64_t> kept;                 // [layers]
+  std::vector<const uint32_t*> kept_tables;  // [layers] page tables
+  bool is_prefill = false;                   // counted as prefill in the attention report
   // What the tokens attend to, those of a prompt of `prompt_length` tokens; null: dense.
   const prefill::Planner* planner = nullptr;
   int64_t prompt_length = 0;

@@ -26,6 +26,7 @@ LiveRequest::LiveRequest(Request asked, kv::Domain domain, int64_t vocab_size,
                        .answer = {},
                        .sampler = Sampler(request.sampling, index, vocab_size),
                        .text = AnswerText(make_detokenizer(), request.stop),
+                       .kept = {},
                        .decode = {}});
     samples.back().sampler.add_prompt(request.prompt);
   }
@@ -82,8 +83,9 @@ void LiveRequest::finish(Sample& sample, Ending ending) {
   event.usage = {.prompt_tokens = prompt_size(),
                  .cached_tokens = cached_tokens,
                  .completion_tokens = std::ssize(sample.answer)};
-  if (!sample.answer.empty()) {
+  if (first_token_seconds)
     event.timing.prefill_seconds = *first_token_seconds - first_step_seconds.value_or(0);
+  if (!sample.answer.empty()) {
     event.timing.ttft_seconds = sample.first_token_seconds - submitted_seconds;
     event.timing.decode_seconds = sample.last_token_seconds - sample.first_token_seconds;
     if (event.timing.decode_seconds > 0)
@@ -99,6 +101,8 @@ void LiveRequest::finish(Sample& sample, Ending ending) {
                      .dense_heads = prefill.dense_heads,
                      .plan_seconds = prefill.plan_seconds,
                      .attention_seconds = prefill.attention_seconds,
+                     .kv_bytes = sample.kv_bytes,
+                     .kept_fraction = sample.kept_fraction,
                      .fallback_reason = fallback_reason(choice_reason, prefill)};
   event.error = std::move(ending.error);
   sample.finished = true;

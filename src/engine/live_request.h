@@ -45,6 +45,10 @@ struct Sample {
   std::vector<TokenId> answer;
   Sampler sampler;
   AnswerText text;
+  // Entries of each KV head that stay after the prompt, layer by layer; empty: none are dropped.
+  std::vector<int64_t> kept;
+  int64_t kv_bytes = 0;  // in the end
+  double kept_fraction = 0;
   AttentionCount decode;
   double first_token_seconds = 0, last_token_seconds = 0;
   bool finished = false;
@@ -78,7 +82,9 @@ struct LiveRequest {
   RequestId id = 0;
   Request request;
   kv::Domain domain;  // of the stages and, with dynamic rotary scaling, the prompt's length
-  std::shared_ptr<const prefill::Planner> planner;  // of the prompt; null: dense
+  std::shared_ptr<const prefill::Planner> planner;         // of the prompt; null: dense
+  std::shared_ptr<const compress::Compressor> compressor;  // null: nothing is evicted
+  kv::Domain compacted_domain = 0;                         // of KV that it has been at
   std::shared_ptr<EventStream> events = std::make_shared<EventStream>();
   std::string choice_reason;  // why the prefill method, where the request left it open
   std::vector<Sample> samples;

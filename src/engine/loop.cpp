@@ -48,6 +48,7 @@ struct Loop::Impl {
                .max_positions = executor.max_positions(),
                .pool_positions = kv.stats().total_blocks * kv::kBlockTokens,
                .max_sequences = options.max_sequences,
+               .deterministic = options.deterministic,
                .gpu = executor.is_on_gpu()},
         model{.layers = kv.geometry().layers,
               .q_heads = options.model.q_heads,
@@ -78,9 +79,10 @@ struct Loop::Impl {
   bool is_retry = false;  // a stopped step runs again before anything new starts
   bool is_stopping = false;
 
-  kv::Domain domain(const Request& request) const;
+  kv::Domain domain(kv::Domain of_stages, const Request& request) const;
   // Puts a method in auto's place; says why that one. Nothing for requests that name one.
   Result<std::string> choose_prefill(Request& request) const;
+  Result<void> check_eviction(const Request& request, const compress::Compressor& compressor) const;
   bool step();
   Scheduler::Plan plan_step(CancelToken& token, bool& has_ended_some);
   void end_step(bool was_stopped);
@@ -95,9 +97,8 @@ Loop::~Loop() { stop(); }
 // KV under dynamic rotary scaling is the same for all prompts up to the length where it sets in,
 // and beyond it for prompts of one length. Positions of answers beyond it are those of a longer
 // sequence, which no other prompt of the domain reaches. For LongRoPE see Scheduler::domain().
-kv::Domain Loop::Impl::domain(const Request& request) const {
-  const kv::Domain domain =
-      group_domain(stage_domain(options.domain, request.stages), request.kv_group);
+kv::Domain Loop::Impl::domain(kv::Domain of_stages, const Request& request) const {
+  const kv::Domain domain = group_domain(of_stages, request.kv_group);
   const int64_t from = options.dynamic_rope_from, size = std::ssize(request.prompt);
   return from == 0 || size <= from ? domain : rope_domain(domain, size);
 }
@@ -116,6 +117,35 @@ Result<std::string> Loop::Impl::choose_prefill(Request& request) const {
   return "auto: " + choice.reason;
 }
 
+// The prompt and what stays of it lie side by side for a moment, and the rows that choose come in
+// one step, with the decode tokens of all others.
+Result<void> Loop::Impl::check_eviction(const Request& request,
+                                        const compress::Compressor& compressor) const {
+  const int64_t rows = options.step_tokens - options.max_sequences + 1;
+  if (compressor.query_rows() > rows)
+    return Error(ErrorCode::kInvalidArgument,
+                 fmt::format("expected a window of at most {} queries, which one step has room "
+                             "for, found {}; raise --chunk or lower the window",
+                             rows, compressor.query_rows()),
+                 "--compress");
+  const int64_t size = std::ssize(request.prompt);
+  int64_t pages = 0;
+  bool drops = false;
+  for (int layer = 0; layer < model.layers; ++layer) {
+    const int64_t kept = compressor.kept(layer, size, size);
+    pages += kv::blocks_for(kept);
+    drops |= kept < size;
+  }
+  const int64_t blocks = kv::blocks_for(size) + (pages + model.layers - 1) / model.layers;
+  if (!drops || blocks * kv::kBlockTokens <= limits.pool_positions) return {};
+  return Error(ErrorCode::kResourceExhausted,
+               fmt::format("expected a prompt that fits the KV pool's {} positions together with "
+                           "what --compress leaves of it, found {} tokens and {}; shorten the "
+                           "prompt, plan for a longer context or keep less",
+                           limits.pool_positions, size, pages / model.layers * kv::kBlockTokens),
+               "prompt");
+}
+
 Result<Submission> Loop::submit(Request request) {
   Impl& loop = *impl_;
   try {
@@ -130,11 +160,23 @@ Result<Submission> Loop::submit(Request request) {
                    request.stages.prefill.name + " does not run with " + *refusal +
                        " on a GPU; use --device cpu",
                    "--prefill");
-    const kv::Domain domain = loop.domain(request);
+    auto compressor = compress::make_compressor(
+        request.stages.compress,
+        {.layers = loop.model.layers, .windows = loop.options.layer_windows});
+    if (!compressor) return compressor.error();
+    if (compressor.value())
+      if (auto checked = loop.check_eviction(request, *compressor.value()); !checked)
+        return checked.error();
+    const kv::Domain domain =
+        loop.domain(prefix_domain(loop.options.domain, request.stages), request);
+    const kv::Domain compacted_domain =
+        loop.domain(stage_domain(loop.options.domain, request.stages), request);
     auto live = std::make_unique<LiveRequest>(std::move(request), domain, loop.limits.vocab_size,
                                               loop.options.make_detokenizer);
     live->planner = std::move(planner).value();
     live->choice_reason = std::move(choice).value();
+    live->compressor = std::move(compressor).value();
+    live->compacted_domain = compacted_domain;
     live->submitted_seconds = loop.options.now_seconds();
     Submission submission{.id = 0, .events = live->events};
     {

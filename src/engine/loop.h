@@ -29,7 +29,8 @@ struct LoopOptions {
   // What the options of prefill methods are checked against; layers are those of the KV.
   prefill::ModelShape model;
   std::shared_ptr<AutoPrefill> auto_prefill;  // null: prompts with --prefill auto are dense
-  std::vector<TokenId> end_tokens;            // of the model
+  std::vector<int64_t> layer_windows;  // the model's sliding windows; empty = none
+  std::vector<TokenId> end_tokens;     // of the model
   kv::Domain domain = 0;  // of the model; the loop mixes in the request's stages and options
   // Dynamic rotary scaling: in sequences longer than this, keys depend on the length that the
   // prompt has, or the answer had when it was written. KV is then shared between prompts of one

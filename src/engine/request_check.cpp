@@ -46,9 +46,9 @@ Result<void> check_prompt(const Request& request, const RequestLimits& limits) {
 }
 
 Result<void> check_counts(const Request& request, const RequestLimits& limits) {
-  if (request.max_tokens < 1)
+  if (request.max_tokens < 0)
     return Error(ErrorCode::kInvalidArgument,
-                 fmt::format("expected at least 1, found {}", request.max_tokens), "max_tokens");
+                 fmt::format("expected at least 0, found {}", request.max_tokens), "max_tokens");
   if (request.samples < 1)
     return Error(ErrorCode::kInvalidArgument,
                  fmt::format("expected at least 1, found {}", request.samples), "samples");
@@ -86,9 +86,11 @@ Result<void> check_request(const Request& request, const RequestLimits& limits) 
   if (auto checked = check_stops(request, limits); !checked) return checked;
   if (auto checked = check_sampling(request.sampling); !checked) return checked;
   // Any prompt may be cut and share its steps and its prefix with others.
-  return check_stages(
-      request.stages,
-      {.chunked_prefill = true, .prefix_reuse = true, .batching = true, .gpu = limits.gpu});
+  return check_stages(request.stages, {.chunked_prefill = true,
+                                       .prefix_reuse = true,
+                                       .batching = true,
+                                       .deterministic = limits.deterministic,
+                                       .gpu = limits.gpu});
 }
 
 }  // namespace kvasir::engine

@@ -13,6 +13,7 @@ struct RequestLimits {
   int64_t max_positions = 0;   // of one sequence, by the model
   int64_t pool_positions = 0;  // of all KV
   int64_t max_sequences = 0;
+  bool deterministic = false;
   bool gpu = false;  // attention runs on one
 };
 

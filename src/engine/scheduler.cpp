@@ -32,16 +32,27 @@ Scheduler::Plan Scheduler::plan(Requests& waiting, bool may_admit) {
     return plan;
   }
   // Only now: whatever changes blocks may move page tables.
-  for (Work& work : plan.work)
-    for (int layer = 0; layer < kv_.geometry().layers; ++layer)
-      work.span.page_tables.push_back(kv_.page_table(work.sample->sequence, layer).data());
+  for (Work& work : plan.work) {
+    const kv::SequenceId sequence = work.sample->sequence;
+    for (int layer = 0; layer < kv_.geometry().layers; ++layer) {
+      work.span.page_tables.push_back(kv_.page_table(sequence, layer).data());
+      if (kv_.is_compacted(sequence))
+        work.span.stored.push_back(kv_.stored_length(sequence, layer));
+      if (work.span.compressor)
+        work.span.kept_tables.push_back(kv_.compaction_table(sequence, layer).data());
+    }
+  }
   return plan;
 }
 
 // With LongRoPE, KV of sequences up to the length and that of longer ones are of two kinds.
 kv::Domain Scheduler::domain(const LiveRequest& request, int64_t length) const {
+  return domain(request.domain, length);
+}
+
+kv::Domain Scheduler::domain(kv::Domain of_request, int64_t length) const {
   const int64_t from = limits_.long_rope_from;
-  return from == 0 || length <= from ? request.domain : rope_domain(request.domain, from);
+  return from == 0 || length <= from ? of_request : rope_domain(of_request, from);
 }
 
 void Scheduler::set_aside_outgrown() {
@@ -116,19 +127,56 @@ bool Scheduler::awaits_sibling(const LiveRequest& request, const Sample& sample)
   });
 }
 
+// From the compacted KV that the tokens go on from, where there is some, else from the longest
+// prefix known: up to the last rows of the prompt, where their queries choose what is evicted.
+kv::SequenceId Scheduler::open(const LiveRequest& request, kv::Domain domain,
+                               std::span<const TokenId> tokens) {
+  const compress::Compressor* compressor = request.compressor.get();
+  if (!compressor) return kv_.open(domain, tokens);
+  const kv::Domain compacted = this->domain(request.compacted_domain, std::ssize(tokens));
+  if (const auto found = kv_.open_compacted(compacted, tokens)) return found;
+  const int64_t prompt = request.prompt_size();
+  for (int layer = 0; layer < kv_.geometry().layers; ++layer)
+    if (compressor->kept(layer, prompt, prompt) < prompt) {
+      const int64_t rows = std::max<int64_t>(1, compressor->query_rows());
+      return kv_.open(domain, tokens.first(std::max<int64_t>(1, prompt - rows + 1)));
+    }
+  return kv_.open(domain, tokens);
+}
+
+void Scheduler::choose_kept(const LiveRequest& request, Sample& sample) const {
+  sample.kept.clear();
+  const int64_t length = kv_.length(sample.sequence), prompt = request.prompt_size();
+  if (!request.compressor || length >= prompt ||
+      (kv_.is_compacted(sample.sequence) && !request.compressor->is_rolling()))
+    return;
+  bool drops = false;
+  for (int layer = 0; layer < kv_.geometry().layers; ++layer) {
+    const int64_t entries = kv_.stored_length(sample.sequence, layer) + prompt - length;
+    sample.kept.push_back(request.compressor->kept(layer, prompt, entries));
+    drops |= sample.kept.back() < entries;
+  }
+  if (!drops) sample.kept.clear();
+}
+
 // Opens the sample's sequence with room for all of its tokens; false where there is none.
 bool Scheduler::start(LiveRequest& request, Sample& sample) {
   const std::vector<TokenId> tokens = request.tokens(sample);
-  sample.domain = domain(request, std::ssize(tokens));
-  const kv::SequenceId sequence = kv_.open(sample.domain, tokens);
-  if (auto reserved = kv_.reserve(sequence, std::ssize(tokens)); !reserved) {
-    kv_.release(sequence, false);
+  const int64_t length = std::ssize(tokens), prompt = request.prompt_size();
+  sample.domain = domain(request, length);
+  sample.sequence = open(request, sample.domain, tokens);
+  choose_kept(request, sample);
+  auto reserved = kv_.reserve(sample.sequence, sample.kept.empty() ? length : prompt);
+  if (reserved && !sample.kept.empty())
+    reserved = kv_.prepare_compaction(sample.sequence, sample.kept, length - prompt);
+  if (!reserved) {
+    kv_.release(sample.sequence, false);
+    sample.sequence = kv::kNoSequence;
     blocks_refused_ = true;
     refusal_ = reserved.error();
     return false;
   }
-  sample.sequence = sequence;
-  if (!request.first_step_seconds) request.cached_tokens = kv_.length(sequence);
+  if (!request.first_step_seconds) request.cached_tokens = kv_.length(sample.sequence);
   return true;
 }
 
@@ -159,6 +207,10 @@ bool Scheduler::awaits_prefix(LiveRequest& waiting) const {
   const auto is_computing = [](const LiveRequest& request) {
     return !request.prompt_done && request.first().sequence != kv::kNoSequence;
   };
+  if (waiting.compressor &&
+      kv_.compacted_match_length(domain(waiting.compacted_domain, waiting.prompt_size()),
+                                 waiting.request.prompt) > 0)
+    return false;
   if (waiting.awaited)
     for (const auto& request : running_)
       if (request->id == waiting.awaited->id && is_computing(*request) &&
@@ -169,7 +221,9 @@ bool Scheduler::awaits_prefix(LiveRequest& waiting) const {
   const auto prompt = std::span(waiting.request.prompt).first(waiting.request.prompt.size() - 1);
   int64_t known = -1;
   for (const auto& request : running_) {
-    if (!is_computing(*request) || request->first().domain != own) continue;
+    if (!is_computing(*request) || request->first().domain != own ||
+        kv_.is_compacted(request->first().sequence))
+      continue;
     const int64_t common = common_prefix(request->request.prompt, prompt);
     if (common < kWorthWaiting) continue;
     if (known < 0) known = kv_.match_length(own, waiting.request.prompt);
@@ -197,14 +251,24 @@ void Scheduler::add(Plan& plan, LiveRequest& request, Sample& sample) {
   const int64_t length = request.length(sample);
   const bool in_prompt = first < prompt;
   const int64_t rest = (in_prompt ? prompt : length) - first;
-  const prefill::Planner* planner = in_prompt ? request.planner.get() : nullptr;
+  const bool may_plan = in_prompt && !kv_.is_compacted(sample.sequence);
+  const prefill::Planner* planner = may_plan ? request.planner.get() : nullptr;
   int64_t chunk = limits_.chunk_tokens;
   if (planner && planner->plans_from_queries()) {
     const int64_t grid = std::min(chunk, limits_.step_tokens - limits_.max_sequences + 1);
     chunk = std::min(rest, grid - first % grid);
     if (chunk > room_) return;
   }
-  const int64_t count = rope_run(request, first, std::min({rest, chunk, room_}));
+  int64_t count = rope_run(request, first, std::min({rest, chunk, room_}));
+  const bool evicts = in_prompt && !sample.kept.empty();
+  if (evicts) {
+    const int64_t last_rows = std::max<int64_t>(1, request.compressor->query_rows());
+    if (rest <= last_rows)
+      count = rest;
+    else if (count < rest)
+      count = std::min(count, rest - last_rows);
+    if (count > room_) return;
+  }
   const std::span<const TokenId> tokens =
       in_prompt ? std::span(request.request.prompt).subspan(first, count)
                 : std::span(sample.answer).subspan(first - prompt, count);
@@ -217,11 +281,24 @@ void Scheduler::add(Plan& plan, LiveRequest& request, Sample& sample) {
                                 .first_position = first,
                                 .page_tables = {},
                                 .rope_length = rope_length,
+                                .stored = {},
+                                .kept = {},
+                                .kept_tables = {},
                                 .is_prefill = in_prompt || first + 1 < length,
                                 .planner = planner,
                                 .prompt_length = prompt,
-                                .logits = first + count == length ? StepSpan::Logits::kLast
-                                                                  : StepSpan::Logits::kNone}});
+                                .logits = first + count == length && request.request.max_tokens > 0
+                                              ? StepSpan::Logits::kLast
+                                              : StepSpan::Logits::kNone}});
+  if (!evicts || count < rest) return;
+  plan.work.back().span.compressor = request.compressor.get();
+  plan.work.back().span.kept = sample.kept;
+}
+
+void Scheduler::evict(LiveRequest& request, Sample& sample) {
+  kv_.compact(sample.sequence, domain(request.compacted_domain, request.length(sample)));
+  sample.kept.clear();
+  blocks_refused_ = false;
 }
 
 Result<void> Scheduler::fork_samples(LiveRequest& request) {

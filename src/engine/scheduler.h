@@ -14,6 +14,8 @@
 //     again. A sample with nothing younger waits. So the oldest can take the whole pool, in which
 //     every sequence fits; it never fails, it ends, and then the next one is the oldest: nothing
 //     starves and nothing deadlocks.
+//   - Where entries are evicted after a prompt, room for what stays is made at the start; the last
+//     chunk holds as many rows as the method looks at, and is waited for as a whole.
 //   - With LongRoPE, a sample whose answer passes the length is set aside likewise and goes on from
 //     KV of the other kind. Of samples that need the same prompt computed again, one does it.
 
@@ -61,6 +63,8 @@ class Scheduler {
 
   // After the prompt's last position: the other samples start from the first one's KV.
   Result<void> fork_samples(LiveRequest& request);
+  // After the step that has copied what stays of a sample's KV: that takes its place.
+  void evict(LiveRequest& request, Sample& sample);
   // Gives back a sample's KV; what was computed stays cached.
   void release(Sample& sample);
   // Takes out the requests that have no unfinished sample.
@@ -73,6 +77,10 @@ class Scheduler {
   Sample* youngest_with_kv();
   bool awaits_prefix(LiveRequest& request) const;
   kv::Domain domain(const LiveRequest& request, int64_t length) const;
+  kv::Domain domain(kv::Domain of_request, int64_t length) const;
+  kv::SequenceId open(const LiveRequest& request, kv::Domain domain,
+                      std::span<const TokenId> tokens);
+  void choose_kept(const LiveRequest& request, Sample& sample) const;
   void set_aside_outgrown();
   bool awaits_sibling(const LiveRequest& request, const Sample& sample) const;
   int64_t rope_run(const LiveRequest& request, int64_t first, int64_t count) const;

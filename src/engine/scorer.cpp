@@ -75,6 +75,12 @@ Score score_tokens(Executor& executor, kv::KvManager& kv, std::span<const TokenI
   const bool with_begin = begin && total > 0 && tokens[0] == *begin;
   const auto pass = [&](kv::Domain domain, const StageChoice& stages) {
     check_stages(stages, {.chunked_prefill = true, .gpu = executor.is_on_gpu()}).value();
+    if (compress::make_compressor(stages.compress, {.layers = model.layers}).value())
+      throw Error(ErrorCode::kUnsupported,
+                  stages.compress.name +
+                      " drops KV after a prompt, and a text that is scored has "
+                      "nothing behind it; ask questions with kvasir run",
+                  "--compress");
     return std::make_unique<TextPass>(executor, kv, domain,
                                       prefill::make_planner(stages.prefill, model).value());
   };

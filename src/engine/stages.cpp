@@ -32,6 +32,7 @@ Result<void> check_needs(const Method& method, std::string_view stage, const Sta
   const char* missing = needs.chunked_prefill && !can.chunked_prefill ? "prompts cut into chunks"
                         : needs.prefix_reuse && !can.prefix_reuse     ? "KV of earlier requests"
                         : needs.batching && !can.batching             ? "several sequences at once"
+                        : needs.deterministic && !can.deterministic   ? "--deterministic"
                         : needs.gpu && !can.gpu                       ? "--device cuda"
                                                                       : nullptr;
   if (!missing) return {};
@@ -74,7 +75,10 @@ Result<void> check_stages(const StageChoice& stages, const StageNeeds& needs,
   // What is not known at all comes before what does not go together.
   for (const auto& [table, stage, choice] : all)
     if (const auto method = find_checked(table, stage, choice); !method) return method.error();
-  const bool other_form = stages.compress.name != "plain";
+  const Method* compress = find_method(tables.compress, stages.compress.name);
+  const bool is_plain = stages.compress.name == "plain";
+  const bool evicts = !is_plain && compress->capabilities.evicted_kv;
+  const bool other_form = !is_plain && !evicts;
   for (const auto& [table, stage, choice] : all) {
     const Method& method = *find_method(table, choice.name);
     if (auto checked = check_needs(method, stage, needs); !checked) return checked;
@@ -82,6 +86,11 @@ Result<void> check_stages(const StageChoice& stages, const StageNeeds& needs,
       return Error(ErrorCode::kUnsupported,
                    fmt::format("{} reads plain KV only, not that of --compress {}", choice.name,
                                stages.compress.name),
+                   fmt::format("--{}", stage));
+    if (evicts && stage != "compress" && !method.capabilities.evicted_kv)
+      return Error(ErrorCode::kUnsupported,
+                   fmt::format("{} reads whole KV only, not what --compress {} leaves of it",
+                               choice.name, stages.compress.name),
                    fmt::format("--{}", stage));
   }
   return {};
@@ -96,6 +105,14 @@ kv::Domain model_domain(std::string_view folder, std::string_view dtype) {
 
 kv::Domain rope_domain(kv::Domain domain, int64_t length) {
   return (domain ^ static_cast<uint64_t>(length)) * 0x9e3779b97f4a7c15ull;
+}
+
+kv::Domain prefix_domain(kv::Domain model, const StageChoice& stages) {
+  const Method* compress = find_method(compress::methods(), stages.compress.name);
+  if (!compress || !compress->capabilities.evicted_kv) return stage_domain(model, stages);
+  StageChoice plain = stages;
+  plain.compress = StageChoice{}.compress;
+  return stage_domain(model, plain);
 }
 
 kv::Domain group_domain(kv::Domain domain, uint64_t group) {

@@ -17,6 +17,7 @@ struct StageNeeds {
   bool chunked_prefill = false;
   bool prefix_reuse = false;
   bool batching = false;
+  bool deterministic = false;
   bool gpu = false;
 };
 
@@ -39,6 +40,10 @@ kv::Domain model_domain(std::string_view folder, std::string_view dtype);
 // The prefix-cache domain of KV that these stages write: `model` mixed with the methods and options
 // that change its bytes. Retrieval reads KV and leaves it as it is.
 kv::Domain stage_domain(kv::Domain model, const StageChoice& stages);
+
+// The domain in which dense KV is shared: that of `stages`, or of no compression where entries are
+// dropped only after the prompt.
+kv::Domain prefix_domain(kv::Domain model, const StageChoice& stages);
 
 // The prefix-cache domain of KV whose rotation depends on the length of its sequence: `domain`
 // mixed with what stands for that length.

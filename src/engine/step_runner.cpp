@@ -61,9 +61,15 @@ void StepRunner::take(const Scheduler::Plan& plan, size_t index, const SpanResul
   LiveRequest& request = *work.request;
   Sample& sample = *work.sample;
   kv_.commit(sample.sequence, work.span.tokens);
+  if (work.span.compressor) scheduler_.evict(request, sample);
   (work.span.is_prefill ? request.prefill : sample.decode).add(result);
   if (work.span.first_position < request.prompt_size())
     request.send_progress(kv_.length(sample.sequence));
+  if (request.request.max_tokens == 0 && kv_.length(sample.sequence) == request.prompt_size()) {
+    request.first_token_seconds = options_.now_seconds();
+    for (Sample& each : request.samples) finish(request, each, {FinishReason::kLength, {}});
+    return;
+  }
   if (work.span.logits == StepSpan::Logits::kNone) return;
   if (request.prompt_done) {
     add_draw(request, sample, index);
@@ -117,10 +123,25 @@ void StepRunner::take_token(LiveRequest& request, Sample& sample, SampleResult c
   if (sample.answer.size() == 1) sample.first_token_seconds = sample.last_token_seconds;
   if (!request.first_token_seconds) request.first_token_seconds = sample.last_token_seconds;
   request.send_token(sample, std::move(chosen), std::move(text));
-  if (const auto reason = ending(request, sample, is_end_token)) {
-    request.finish(sample, {*reason, std::nullopt});
-    scheduler_.release(sample);
+  if (const auto reason = ending(request, sample, is_end_token))
+    finish(request, sample, {*reason, std::nullopt});
+}
+
+// Says what the sample's KV came to, and gives it back.
+void StepRunner::finish(LiveRequest& request, Sample& sample, const Ending& ending) {
+  if (sample.sequence != kv::kNoSequence) {
+    const int layers = kv_.geometry().layers;
+    int64_t stored = 0;
+    for (int layer = 0; layer < layers; ++layer) {
+      const int64_t entries = kv_.stored_length(sample.sequence, layer);
+      stored += entries;
+      sample.kv_bytes += kv::blocks_for(entries) * kv_.geometry().page_bytes();
+    }
+    sample.kept_fraction =
+        static_cast<double>(stored) / static_cast<double>(layers * kv_.length(sample.sequence));
   }
+  request.finish(sample, ending);
+  scheduler_.release(sample);
 }
 
 std::optional<FinishReason> StepRunner::ending(const LiveRequest& request, const Sample& sample,

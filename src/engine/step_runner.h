@@ -33,6 +33,7 @@ class StepRunner {
   // Chooses all tokens of the step at once and hands them out.
   void draw();
   void take_token(LiveRequest& request, Sample& sample, SampleResult chosen);
+  void finish(LiveRequest& request, Sample& sample, const Ending& ending);
   std::optional<FinishReason> ending(const LiveRequest& request, const Sample& sample,
                                      bool is_end_token) const;
 

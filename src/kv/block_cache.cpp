@@ -11,7 +11,6 @@ BlockCache::BlockCache(const KvGeometry& geometry, int64_t blocks,
     : pool_(geometry, blocks, allocate), tree_(blocks), states_(static_cast<size_t>(blocks)) {}
 
 BlockIndex BlockCache::allocate(SequenceId owner) {
-  if (pool_.free() == 0) evict();
   const BlockIndex block = pool_.allocate();
   states_[block] = {.owner = owner};
   return block;
@@ -20,7 +19,7 @@ BlockIndex BlockCache::allocate(SequenceId owner) {
 void BlockCache::use(BlockIndex block) {
   if (is_cached(block)) {
     --cached_;
-    if (tree_.children(block) == 0) evictable_.erase({states_[block].last_use, block});
+    if (is_evictable(block)) evictable_.erase({states_[block].last_use, block});
   }
   pool_.add_reference(block);
 }
@@ -29,6 +28,10 @@ void BlockCache::leave(BlockIndex block, SequenceId user) {
   State& state = states_[block];
   if (state.owner == user) state.owner = kNoSequence;
   if (pool_.drop_reference(block) > 0) return;
+  if (state.holds > 0) {
+    ++cached_;
+    return;
+  }
   if (!tree_.contains(block)) {
     pool_.give_back(block);
     return;
@@ -40,6 +43,13 @@ void BlockCache::leave(BlockIndex block, SequenceId user) {
   state.last_use = ++clock_;
   ++cached_;
   if (tree_.children(block) == 0) evictable_.emplace(state.last_use, block);
+}
+
+void BlockCache::drop_hold(BlockIndex block) {
+  KVASIR_CHECK(states_[block].holds > 0);
+  if (--states_[block].holds > 0 || pool_.references(block) > 0) return;
+  --cached_;
+  pool_.give_back(block);
 }
 
 void BlockCache::evict() {
@@ -66,11 +76,13 @@ void BlockCache::check_invariants() const {
   for (BlockIndex block = 0; block < states_.size(); ++block) {
     const std::string name = "block " + std::to_string(block);
     const bool used = pool_.references(block) > 0, found = tree_.contains(block);
-    KVASIR_CHECK(is_free[block] == (!used && !found), name + " is lost or twice there");
+    const bool held = states_[block].holds > 0;
+    KVASIR_CHECK(!held || !found, name + " is held and in the tree");
+    KVASIR_CHECK(is_free[block] == (!used && !found && !held), name + " is lost or twice there");
     if (is_free[block]) continue;
     cached += is_cached(block);
     evictable += is_evictable(block);
-    KVASIR_CHECK(used || states_[block].kept, name + " is cached, but nobody has kept it");
+    KVASIR_CHECK(used || held || states_[block].kept, name + " is cached, but nobody has kept it");
     KVASIR_CHECK(used || states_[block].owner == kNoSequence, name + " is cached and owned");
     KVASIR_CHECK(is_evictable(block) == evictable_.contains({states_[block].last_use, block}),
                  name + " is wrong in the order of eviction");

@@ -3,7 +3,8 @@
 // is
 //   free    no references, not in the tree;
 //   used    referenced; in the tree once it holds committed positions;
-//   cached  no references, in the tree, and kept: some user has asked for it to outlive its use.
+//   cached  no references, in the tree, and kept: some user has asked for it to outlive its use;
+//           or held for a compacted sequence (compacted_store.h), and never in the tree.
 // A used block's parent is used and a kept block's parent is kept, so every cached block can be
 // evicted, leaf by leaf: free + cached blocks are available, no more and no less.
 
@@ -29,8 +30,7 @@ class BlockCache {
   int64_t cached() const { return cached_; }
   int64_t available() const { return pool_.free() + cached_; }
 
-  // A block of one's own, appendable by `owner`. Evicts where nothing is free. Precondition:
-  // available() > 0.
+  // A block of one's own, appendable by `owner`. Precondition: a block is free.
   BlockIndex allocate(SequenceId owner);
   void use(BlockIndex block);
   // `user` leaves the block; with the last user it becomes cached if kept and free otherwise.
@@ -38,13 +38,22 @@ class BlockCache {
   // It and its ancestors outlive their use.
   void keep(BlockIndex block) { states_[block].kept = true; }
   bool kept(BlockIndex block) const { return states_[block].kept; }
+  // It outlives its use until each hold is dropped. Precondition: used or held, not in the tree.
+  void hold(BlockIndex block) { ++states_[block].holds; }
+  void drop_hold(BlockIndex block);
+  uint32_t holds(BlockIndex block) const { return states_[block].holds; }
 
   // Who may append to a partly filled block.
   SequenceId owner(BlockIndex block) const { return states_[block].owner; }
   void set_owner(BlockIndex block, SequenceId owner) { states_[block].owner = owner; }
 
-  // The least recently used leaf becomes free. Precondition: cached() > 0.
+  // When the least recently used leaf was left; the end of time where there is none.
+  uint64_t oldest_leaf() const {
+    return evictable_.empty() ? ~uint64_t{0} : evictable_.begin()->first;
+  }
+  // That leaf becomes free. Precondition: there is one.
   void evict();
+  uint64_t tick() { return ++clock_; }
 
   // Throws kInternal where states, tree and pool disagree.
   void check_invariants() const;
@@ -53,14 +62,15 @@ class BlockCache {
   struct State {
     uint64_t last_use = 0;  // tick at which the last user left
     SequenceId owner = kNoSequence;
+    uint32_t holds = 0;
     bool kept = false;
   };
 
   bool is_cached(BlockIndex block) const {
-    return pool_.references(block) == 0 && tree_.contains(block);
+    return pool_.references(block) == 0 && (tree_.contains(block) || states_[block].holds > 0);
   }
   bool is_evictable(BlockIndex block) const {
-    return is_cached(block) && tree_.children(block) == 0;
+    return pool_.references(block) == 0 && tree_.contains(block) && tree_.children(block) == 0;
   }
   void forget(BlockIndex block);  // out of the tree, to the free list
 

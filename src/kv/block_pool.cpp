@@ -65,12 +65,16 @@ uint32_t BlockPool::drop_reference(BlockIndex block) {
 }
 
 void BlockPool::copy(BlockIndex from, BlockIndex to, int64_t count) {
+  for (int layer = 0; layer < geometry_.layers; ++layer)
+    copy_page(page(from, layer), page(to, layer), count);
+}
+
+void BlockPool::copy_page(uint32_t from, uint32_t to, int64_t count) {
   const auto page_bytes = static_cast<size_t>(geometry_.page_bytes());
   const size_t row = static_cast<size_t>(geometry_.head_dim) * dtype_bytes(geometry_.dtype);
   const size_t plane = row * kBlockTokens;  // the keys or values of one head
-  for (int layer = 0; layer < geometry_.layers; ++layer)
-    memory_->copy(page(from, layer) * page_bytes, page(to, layer) * page_bytes, plane,
-                  row * static_cast<size_t>(count), 2 * static_cast<size_t>(geometry_.kv_heads));
+  memory_->copy(from * page_bytes, to * page_bytes, plane, row * static_cast<size_t>(count),
+                2 * static_cast<size_t>(geometry_.kv_heads));
 }
 
 std::vector<bool> BlockPool::free_map() const {

@@ -27,6 +27,10 @@ class BlockPool {
     return block * static_cast<uint32_t>(geometry_.layers) + static_cast<uint32_t>(layer);
   }
 
+  BlockIndex block_of(uint32_t page) const {
+    return page / static_cast<uint32_t>(geometry_.layers);
+  }
+
   // Takes a block off the free list, with one reference. Precondition: free() > 0. The block given
   // back last goes out first, so that the memory touched stays small.
   BlockIndex allocate();
@@ -38,6 +42,8 @@ class BlockPool {
   // Returns how many are left.
   uint32_t drop_reference(BlockIndex block);
 
+  // Copies slots [0, count) of one page.
+  void copy_page(uint32_t from, uint32_t to, int64_t count);
   // Copies positions [0, count) of every layer.
   void copy(BlockIndex from, BlockIndex to, int64_t count);
 

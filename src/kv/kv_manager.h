@@ -68,6 +68,10 @@ class KvManager {
   // number of positions taken over; their blocks cannot be evicted while the sequence lives.
   // Allocates and copies nothing (reserve() does), so it cannot fail.
   SequenceId open(Domain domain, std::span<const TokenId> prompt);
+  // A sequence that starts from the longest compacted one of `domain` whose tokens `prompt` goes on
+  // from, and shares its pages; kNoSequence where there is none. Copies nothing.
+  SequenceId open_compacted(Domain domain, std::span<const TokenId> prompt);
+  int64_t compacted_match_length(Domain domain, std::span<const TokenId> prompt) const;
   // How many tokens open() would take over.
   int64_t match_length(Domain domain, std::span<const TokenId> prompt) const;
 
@@ -87,6 +91,22 @@ class KvManager {
   // block that fills up while another sequence has already committed the same tokens is given back,
   // and the page table shows the other's from then on.
   void commit(SequenceId sequence, std::span<const TokenId> tokens);
+
+  // Makes room for `kept` entries of each KV head, layer by layer, and `more` tokens behind them:
+  // pages of their own, into which the caller copies what stays of the sequence. Errors as
+  // reserve().
+  Result<void> prepare_compaction(SequenceId sequence, std::span<const int64_t> kept,
+                                  int64_t more = 0);
+  std::span<const uint32_t> compaction_table(SequenceId sequence, int layer) const;
+  // The room that was made takes the place of the sequence's pages, which stay cached where they
+  // were findable. From then on it is *compacted*: length() and tokens() count what was committed,
+  // stored_length() what is stored, to which the next tokens are appended. It shares no block by
+  // its tokens; from now on, and again when it is released, it is found as a whole in `compacted`
+  // (open_compacted). Forks and truncation to no less than this length work as ever.
+  void compact(SequenceId sequence, Domain compacted);
+  bool is_compacted(SequenceId sequence) const;
+  // Entries of each KV head of a layer; length() where the sequence is not compacted.
+  int64_t stored_length(SequenceId sequence, int layer) const;
 
   // Cuts the sequence back to `length` <= length() positions and drops what is reserved beyond.
   // Positions cut off stay findable only through others that use or have kept them. The sidecar

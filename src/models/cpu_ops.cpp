@@ -108,6 +108,20 @@ void CpuOps::begin_step(const StepLayout& step, const CancelToken* cancel) {
   for (size_t i = 0; i < step.logit_rows.size(); ++i)
     std::copy_n(step.cos_sin.data() + step.logit_rows[i] * width, width,
                 narrow_cos_sin_.data() + i * width);
+  list_evicting_rows(width);
+}
+
+// The last rows of spans after which entries are evicted.
+void CpuOps::list_evicting_rows(int64_t rotary_dim) {
+  evicting_rows_.clear();
+  for (const SpanLayout& span : step_->spans)
+    if (span.compressor)
+      for (int64_t i = std::min(span.rows, span.compressor->query_rows()); i > 0; --i)
+        evicting_rows_.push_back(static_cast<int32_t>(span.first_row + span.rows - i));
+  evicting_.cos_sin.resize(evicting_rows_.size() * static_cast<size_t>(rotary_dim));
+  for (size_t i = 0; i < evicting_rows_.size(); ++i)
+    std::copy_n(step_->cos_sin.data() + evicting_rows_[i] * rotary_dim, rotary_dim,
+                evicting_.cos_sin.data() + i * rotary_dim);
 }
 
 void CpuOps::begin_layer(size_t index) {
@@ -115,9 +129,9 @@ void CpuOps::begin_layer(size_t index) {
   for (const SpanLayout& span : step_->spans) {
     const uint32_t* table = span.page_tables[index];
     for (int64_t i = 0; i < span.rows; ++i) {
-      const int64_t position = span.first_position + i;
-      slot_page_[span.first_row + i] = table[position / kPageTokens];
-      slot_row_[span.first_row + i] = static_cast<uint8_t>(position % kPageTokens);
+      const int64_t slot = span.first_slot(index) + i;
+      slot_page_[span.first_row + i] = table[slot / kPageTokens];
+      slot_row_[span.first_row + i] = static_cast<uint8_t>(slot % kPageTokens);
     }
   }
 }
@@ -169,6 +183,7 @@ CpuOps::Heads CpuOps::project_heads(Activation x, const Layer& layer, bool narro
     return {buffers_.heads, x.rows};
   }
   gemm(x, layer.kv, Epilogue::kStore, buffers_.heads, DType::kF32, layer.kv.desc.n);
+  project_evicting_queries(x, layer);
   const int64_t hidden = weights_.config.hidden_size;
   const auto& logit_rows = step_->logit_rows;
   for (size_t i = 0; i < logit_rows.size(); ++i)
@@ -178,6 +193,46 @@ CpuOps::Heads CpuOps::project_heads(Activation x, const Layer& layer, bool narro
   gemm({buffers_.narrowed, static_cast<int64_t>(logit_rows.size()), hidden}, layer.q,
        Epilogue::kStore, buffers_.narrow_heads, DType::kF32, layer.q.desc.n);
   return {buffers_.heads, x.rows};
+}
+
+void CpuOps::project_evicting_queries(Activation x, const Layer& layer) {
+  if (evicting_rows_.empty()) return;
+  const auto rows = static_cast<int64_t>(evicting_rows_.size());
+  const int64_t row_bytes = weights_.config.hidden_size * act_bytes_;
+  evicting_.inputs.resize(static_cast<size_t>(rows * row_bytes));
+  for (int64_t i = 0; i < rows; ++i)
+    std::memcpy(evicting_.inputs.data() + i * row_bytes,
+                static_cast<const std::byte*>(x.data) + evicting_rows_[i] * x.stride * act_bytes_,
+                row_bytes);
+  evicting_.heads.resize(static_cast<size_t>(rows * layer.q.desc.n));
+  gemm({evicting_.inputs.data(), rows, weights_.config.hidden_size}, layer.q, Epilogue::kStore,
+       evicting_.heads.data(), DType::kF32, layer.q.desc.n);
+}
+
+// After the attention of a layer, which reads what is evicted.
+void CpuOps::evict(bool narrow) {
+  const int64_t q_row_bytes = weights_.config.num_q_heads * weights_.config.head_dim * act_bytes_;
+  int64_t narrow_row = 0;
+  for (const SpanLayout& span : step_->spans) {
+    if (!span.compressor || stopped()) continue;
+    const int64_t rows = std::min(span.rows, span.compressor->query_rows());
+    const std::byte* q = narrow
+                             ? evicting_.queries.data() + narrow_row * q_row_bytes
+                             : buffers_.queries + (span.first_row + span.rows - rows) * q_row_bytes;
+    narrow_row += rows;
+    evict_entries(*span.compressor,
+                  {.layer = static_cast<int>(layer_index_),
+                   .entries = span.first_slot(layer_index_) + span.rows,
+                   .q = q,
+                   .q_row_stride = q_row_bytes / act_bytes_,
+                   .rows = rows,
+                   .q_heads = static_cast<int>(weights_.config.num_q_heads),
+                   .scale = attention_scale(weights_.config),
+                   .pages = pages_,
+                   .page_table = span.page_tables[layer_index_],
+                   .context = &context_},
+                  span.kept[layer_index_], span.kept_tables[layer_index_]);
+  }
 }
 
 // The rows of `work`, some of those of the step's span `index`, that have a plan.
@@ -222,7 +277,7 @@ void CpuOps::lay_out_attention(const Layer& layer, bool narrow) {
     const SpanLayout& span = step_->spans[i];
     kernels::AttentionSpan work{.first_row = span.first_row,
                                 .rows = span.rows,
-                                .query_offset = span.first_position,
+                                .query_offset = span.first_slot(layer_index_),
                                 .page_table = span.page_tables[layer_index_]};
     if (narrow) {
       work.first_row = span.first_logit_row;
@@ -275,6 +330,17 @@ CpuOps::Activation CpuOps::attend(Heads heads, const Layer& layer, bool narrow) 
     rope.q_out = buffers_.queries;
     kernels::run_rope_write(context_, rope, weights_.isa);
   }
+  if (narrow && !evicting_rows_.empty()) {
+    evicting_.queries.resize(evicting_rows_.size() * static_cast<size_t>(q_size * act_bytes_));
+    rope.qkv = evicting_.heads.data();
+    rope.rows = static_cast<int64_t>(evicting_rows_.size());
+    rope.q_heads = static_cast<int>(config.num_q_heads);
+    rope.has_kv = false;
+    rope.cos_sin = evicting_.cos_sin.data();
+    rope.q_out = evicting_.queries.data();
+    kernels::run_rope_write(context_, rope, weights_.isa);
+  }
+  if (rows == 0) evict(narrow);
   if (rows == 0 || stopped()) return {buffers_.mixed, rows, q_size};
 
   lay_out_attention(layer, narrow);
@@ -299,6 +365,7 @@ CpuOps::Activation CpuOps::attend(Heads heads, const Layer& layer, bool narrow) 
     observer_->on_attention(static_cast<int>(layer_index_), context_, attention);
   for (size_t i = 0; i < layer_pairs_.size(); ++i)
     span_counts_[span_of_attention_[i]].scored_pairs += layer_pairs_[i];
+  evict(narrow);
   return {buffers_.mixed, rows, q_size};
 }
 

@@ -7,11 +7,13 @@
 #include <vector>
 
 #include "base/memory.h"
+#include "compress/compressor.h"
 #include "kernels/page.h"
 #include "kernels/paged_attention/paged_attention.h"
 #include "kvasir/request.h"
 #include "models/attention_observer.h"
 #include "models/cpu_weights.h"
+#include "models/eviction.h"
 #include "models/rotary.h"
 #include "models/scratch.h"
 #include "prefill/planner.h"
@@ -28,6 +30,14 @@ struct SpanLayout {
   int64_t logit_rows = 0;                        // 0, 1 (the last) or rows
   const prefill::Planner* planner = nullptr;     // null: dense
   int64_t prompt_length = 0;                     // for the planner
+  // Of evicted KV: see StepSpan.
+  std::span<const int64_t> stored;
+  const compress::Compressor* compressor = nullptr;
+  std::span<const int64_t> kept;
+  std::span<const uint32_t* const> kept_tables;
+
+  // The slot of the first token in a layer's pages: its position, where none were evicted.
+  int64_t first_slot(size_t layer) const { return stored.empty() ? first_position : stored[layer]; }
 };
 
 // One step, laid out row by row.
@@ -111,6 +121,9 @@ class CpuOps {
   void gemm(Activation a, const PackedLinear& linear, kernels::Epilogue epilogue, void* c,
             DType c_dtype, int64_t c_stride);
   void lay_out_attention(const Layer& layer, bool narrow);
+  void list_evicting_rows(int64_t rotary_dim);
+  void project_evicting_queries(Activation x, const Layer& layer);
+  void evict(bool narrow);
   prefill::RowRange plan_span(size_t index, const kernels::AttentionSpan& work, int64_t window);
 
   kernels::CpuContext context_;
@@ -137,6 +150,10 @@ class CpuOps {
   std::vector<prefill::PlanBuffer> plan_buffers_;  // [spans of the step, or more]
   std::vector<kernels::AttentionPlan> plans_;      // [plan_buffers_]
   prefill::Workspace plan_workspace_;
+  // In the last layer, the queries that rank entries: those of `evicting_rows_`, which need no
+  // logits.
+  std::vector<int32_t> evicting_rows_;
+  EvictingQueries evicting_;
   AttentionObserver* observer_ = nullptr;
   std::vector<float> observed_lse_;  // [rows, q_heads], where there is an observer
 };

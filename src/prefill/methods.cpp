@@ -51,8 +51,12 @@ constexpr MethodOption kFlexPrefill[] = {
     {"min_blocks", "blocks of columns and of distances at least", check_at_least_one_token},
     {"densest", "share of attention above which a head is computed densely", check_share}};
 
-constexpr MethodCapabilities kEverywhere{
-    .chunked_prefill = true, .prefix_reuse = true, .batching = true, .gpu = true};
+constexpr MethodCapabilities kEverywhere{.chunked_prefill = true,
+                                         .prefix_reuse = true,
+                                         .batching = true,
+                                         .evicted_kv = true,
+                                         .deterministic = true,
+                                         .gpu = true};
 
 constexpr Method kMethods[] = {
     {.name = "dense",

@@ -6,7 +6,12 @@ namespace {
 constexpr Method kMethods[] = {
     {.name = "dense",
      .description = "every step attends to all positions before it",
-     .capabilities = {.chunked_prefill = true, .prefix_reuse = true, .batching = true, .gpu = true},
+     .capabilities = {.chunked_prefill = true,
+                      .prefix_reuse = true,
+                      .batching = true,
+                      .evicted_kv = true,
+                      .deterministic = true,
+                      .gpu = true},
      .options = {}},
 };
 

@@ -187,7 +187,8 @@ TEST(Run, JsonIsOneLineOfTheDocumentedKeysAQuestion) {
             R"("decode_tokens_per_second":400.0},)"
             R"("attention":{"prefill":"dense","compress":"plain","retrieve":"dense",)"
             R"("computed_fraction":1.0,"decode_fraction":1.0,"planned_heads":0,"dense_heads":0,)"
-            R"("plan_seconds":0.0,"attention_seconds":0.0,"fallback_reason":null}})"
+            R"("plan_seconds":0.0,"attention_seconds":0.0,"kv_bytes":0,"kept_fraction":0.0,)"
+            R"("fallback_reason":null}})"
             "\n"
             R"({"text":"35 t","tokens":[51,53,32,116],"finish_reason":"length",)"
             R"("usage":{"prompt_tokens":35,"cached_tokens":27,"completion_tokens":4},)"
@@ -195,7 +196,8 @@ TEST(Run, JsonIsOneLineOfTheDocumentedKeysAQuestion) {
             R"("decode_tokens_per_second":400.0},)"
             R"("attention":{"prefill":"dense","compress":"plain","retrieve":"dense",)"
             R"("computed_fraction":1.0,"decode_fraction":1.0,"planned_heads":0,"dense_heads":0,)"
-            R"("plan_seconds":0.0,"attention_seconds":0.0,"fallback_reason":null}})"
+            R"("plan_seconds":0.0,"attention_seconds":0.0,"kv_bytes":0,"kept_fraction":0.0,)"
+            R"("fallback_reason":null}})"
             "\n");
 }
 

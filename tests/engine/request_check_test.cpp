@@ -50,7 +50,7 @@ TEST(RequestCheck, Refusals) {
       {"prompt: token 2: expected an id from 0 to 99, found -1; is this text tokenized for another "
        "model?",
        [](Request& r) { r.prompt[2] = -1; }},
-      {"max_tokens: expected at least 1, found 0", [](Request& r) { r.max_tokens = 0; }},
+      {"max_tokens: expected at least 0, found -1", [](Request& r) { r.max_tokens = -1; }},
       {"samples: expected at least 1, found 0", [](Request& r) { r.samples = 0; }},
       {"samples: expected at most 4, the sequences that run at once, found 5; ask for fewer "
        "samples "
