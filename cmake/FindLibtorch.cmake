@@ -78,8 +78,15 @@ if(Libtorch_FOUND AND NOT TARGET Libtorch::Cuda
   mark_as_advanced(Libtorch_NCCL_INCLUDE)
   if(Libtorch_NCCL_INCLUDE)
     add_library(Libtorch::Nccl INTERFACE IMPORTED)
+    # Before the system's, whose NCCL may be another than libtorch's: sizes of c10d's classes
+    # depend on it.
+    if(Libtorch_NCCL_INCLUDE STREQUAL "/usr/include")
+      set(nccl_option "")
+    else()
+      set(nccl_option "-isystem${Libtorch_NCCL_INCLUDE}")
+    endif()
     set_target_properties(Libtorch::Nccl PROPERTIES
       INTERFACE_LINK_LIBRARIES Libtorch::Cuda
-      INTERFACE_COMPILE_OPTIONS "-idirafter${Libtorch_NCCL_INCLUDE}")
+      INTERFACE_COMPILE_OPTIONS "${nccl_option}")
   endif()
 endif()

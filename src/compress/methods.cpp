@@ -39,15 +39,18 @@ constexpr Method kMethods[] = {
     {.name = "streamingllm",
      .description = "after a prompt the first and the last tokens stay",
      .capabilities = kEviction,
-     .options = kStreaming},
+     .options = kStreaming,
+     .scaled = "init=n/256,local=n/8"},
     {.name = "snapkv",
      .description = "after a prompt what its last queries attend to most stays",
      .capabilities = kEviction,
-     .options = kSnap},
+     .options = kSnap,
+     .scaled = "capacity=n/8"},
     {.name = "pyramidkv",
      .description = "snapkv with more in lower layers and less in upper ones",
      .capabilities = kEviction,
-     .options = kPyramid},
+     .options = kPyramid,
+     .scaled = "capacity=n/8"},
 };
 
 }  // namespace

@@ -43,6 +43,7 @@ std::optional<Request> Conversation::next_request() {
   const SessionPrompts& prompts = *session_->prompts.at(mode_);
   if (has_context_request_) {
     request.prompt = prompts.context();
+    request.max_tokens = 0;  // its KV alone: what is dropped from it is chosen without a question
     return request;
   }
   request.prompt = mode_ == Mode::kMultiRequest ? prompts.alone(turn_) : prompts.after(answers_);
@@ -115,8 +116,7 @@ Outcome Conversation::outcome_of(Reply reply) {
   outcome.decode_seconds = reply.timing.decode_seconds;
   outcome.computed_fraction = reply.attention.computed_fraction;
   add_context_to(outcome);
-  outcome.kv_bytes =
-      setting_.kv_bytes_per_token * (reply.usage.prompt_tokens + reply.usage.completion_tokens);
+  outcome.kv_bytes = reply.attention.kv_bytes;
   score(outcome);
   return outcome;
 }

@@ -25,8 +25,7 @@ struct Reply {
 struct ConversationSetting {
   std::string suite;
   Answers answers = Answers::kGolden;
-  bool speaks_ids = false;         // the answer is read from ids
-  int64_t kv_bytes_per_token = 0;  // in the plain form
+  bool speaks_ids = false;  // the answer is read from ids
 };
 
 class Conversation {

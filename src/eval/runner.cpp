@@ -88,10 +88,11 @@ class Runner {
         folder_(folder),
         hooks_(hooks),
         source_(setup.options, engine, hooks.note),
-        setting_{.suite = setup.options.suite,
-                 .answers = setup.options.answers,
-                 .speaks_ids = setup.options.suite == "tiny" && speaks_tiny_ids(engine.info()),
-                 .kv_bytes_per_token = engine.info().kv_bytes_per_token},
+        setting_{
+            .suite = setup.options.suite,
+            .answers = setup.options.answers,
+            .speaks_ids = setup.options.suite == "tiny" && speaks_tiny_ids(engine.info()),
+        },
         progress_(hooks.progress, "asking", Progress::Unit::kRequests) {
     const MemoryPlan& plan = engine.info().plan;
     // The other half keeps the KV of conversations that are between two questions.

@@ -103,6 +103,14 @@ Sample needle(const GeneratorOptions& options, Random random, int64_t bytes) {
   return sample;
 }
 
+// As asked for, or each of 1 to 4 as often. Training also asks for the number itself: without this
+// first step small models find the way along a chain late or never.
+int hops_of(const GeneratorOptions& options, Random& random) {
+  if (options.hops > 0) return options.hops;
+  if (options.phrasing == kTrainingPhrasings) return static_cast<int>(random.below(5));
+  return 1 + static_cast<int>(random.below(4));
+}
+
 // Chains: a number, then so many variables each of which is the one before. As many chains that
 // nobody asks for as there are turns, at most 4.
 Sample var(const GeneratorOptions& options, Random random, int64_t bytes) {
@@ -118,7 +126,7 @@ Sample var(const GeneratorOptions& options, Random random, int64_t bytes) {
     std::string number;
     do number = random_digits(random, 5);
     while (!numbers.insert(number).second);
-    const int hops = options.hops > 0 ? options.hops : 1 + static_cast<int>(random.below(4));
+    const int hops = hops_of(options, random);
     std::string last = name();
     std::vector<std::string> statements{" VAR " + last + " = " + number + "."};
     for (int hop = 0; hop < hops; ++hop) {
