@@ -40,7 +40,7 @@ TEST(Processes, AllAreRun) {
 TEST(Processes, OneThatFailsEndsTheOthers) {
   const Interrupts interrupts;
   const auto start = Clock::now();
-  EXPECT_EQ(run_scripts({"sleep 60", "exit 3"}, interrupts), 3);
+  EXPECT_EQ(run_scripts({"exec sleep 60", "exit 3"}, interrupts), 3);
   EXPECT_LT(Clock::now() - start, std::chrono::seconds(20));
   EXPECT_EQ(run_processes("/nowhere/program", {{"x"}}, interrupts), 127);
   EXPECT_EQ(run_scripts({"kill -9 $$"}, interrupts), 128 + SIGKILL);
