@@ -161,7 +161,8 @@ TEST_F(Runs, AnswersAreThoseOfTheModelBehindTheReferences) {
 
 TEST_F(Runs, ResumedEqualsUninterrupted) {
   const std::vector<std::string> whole = lines(run(options("whole")).outcomes);
-  for (const int64_t lines_before : {1, 7, 20, 47}) {
+  // Of 48: the last cut leaves more than what is on its way when a run is interrupted.
+  for (const int64_t lines_before : {1, 7, 20, 33}) {
     SCOPED_TRACE(lines_before);
     RunOptions asked = options("cut-" + std::to_string(lines_before));
     const RunResult cut = run(asked, after_lines(asked, lines_before));
