@@ -4,7 +4,6 @@
 #include <iterator>
 #include <utility>
 
-#include "tasks/keys.h"
 #include "tasks/text_tasks.h"
 
 namespace kvasir::data {
@@ -25,6 +24,10 @@ std::vector<int32_t> hops_of(const tasks::Sample& made) {
     hops.push_back(static_cast<int32_t>(fact->second));
   }
   return hops;
+}
+
+tasks::KeySpace space_of(const SampleRequest& request) {
+  return request.is_held_out ? tasks::KeySpace::kEvaluation : tasks::KeySpace::kTraining;
 }
 
 }  // namespace
@@ -48,14 +51,13 @@ TaskSamples::TaskSamples(MakeGenerator make, const ChatEncoder& encoder, const D
 
 Result<tasks::Sample> TaskSamples::conversation(const SampleRequest& request, int64_t target_tokens,
                                                 int64_t turns) const {
-  const auto generator = make_(
-      request.task,
-      {.target_tokens = target_tokens,
-       .count = [this](std::string_view text) { return encoder_->count(text); },
-       .turns = static_cast<int>(turns),
-       .haystack = request.is_held_out ? held_out_ : training_,
-       .key_space = request.is_held_out ? tasks::KeySpace::kEvaluation : tasks::KeySpace::kTraining,
-       .phrasing = request.is_held_out ? 0 : tasks::kTrainingPhrasings});
+  const auto generator =
+      make_(request.task, {.target_tokens = target_tokens,
+                           .count = [this](std::string_view text) { return encoder_->count(text); },
+                           .turns = static_cast<int>(turns),
+                           .haystack = request.is_held_out ? held_out_ : training_,
+                           .key_space = space_of(request),
+                           .phrasing = request.is_held_out ? 0 : tasks::kTrainingPhrasings});
   if (!generator) throw generator.error();
   return generator.value()->sample(request.seed, 0);
 }
@@ -63,10 +65,7 @@ Result<tasks::Sample> TaskSamples::conversation(const SampleRequest& request, in
 Sample TaskSamples::make(const SampleRequest& request) const {
   const auto for_turns =
       static_cast<int64_t>(question_fraction_ * static_cast<double>(request.most_tokens));
-  const auto space =
-      request.is_held_out ? tasks::KeySpace::kEvaluation : tasks::KeySpace::kTraining;
-  const int64_t most =
-      std::min(most_turns_, static_cast<int64_t>(tasks::key_words(space).size()));
+  const int64_t most = std::min<int64_t>(most_turns_, tasks::most_turns(space_of(request)));
   int64_t turns = std::clamp<int64_t>(for_turns / kTokensOfTurn, 1, most);
   int64_t target = request.most_tokens + 1;  // <|begin|>, which a sample comes without
   for (int tries = 0; tries < kTries && target > 0;) {

@@ -21,6 +21,22 @@ using report::NumberStyle;
 
 constexpr size_t kMostLines = 5;  // of a chart: bands of more hide one another
 
+// To be filled; colours go from 0 to 100 %.
+report::HeatMap accuracy_map(std::string title, std::string description, std::string row_label,
+                             std::string column_label) {
+  return {.title = std::move(title),
+          .description = std::move(description),
+          .row_label = std::move(row_label),
+          .column_label = std::move(column_label),
+          .rows = {},
+          .columns = {},
+          .values = {},
+          .texts = {},
+          .style = NumberStyle::kPercent,
+          .least = 0,
+          .most = 1};
+}
+
 // What pages and Markdown are made of, section by section.
 struct Sink {
   std::function<void(const std::string&)> section;
@@ -182,17 +198,9 @@ class Section {
   }
 
   report::Drawing matrix(int64_t length) const {
-    report::HeatMap map{.title = "Accuracy by method and task: " + title(length),
-                        .description = "Rows are methods, columns tasks, cells the accuracy.",
-                        .row_label = "methods",
-                        .column_label = "task",
-                        .rows = {},
-                        .columns = {},
-                        .values = {},
-                        .texts = {},
-                        .style = NumberStyle::kPercent,
-                        .least = 0,
-                        .most = 1};
+    report::HeatMap map =
+        accuracy_map("Accuracy by method and task: " + title(length),
+                     "Rows are methods, columns tasks, cells the accuracy.", "methods", "task");
     for (const std::string& task : tasks_) map.columns.push_back(task_label(task));
     map.columns.emplace_back("mean");
     for (const size_t row : rows_) {
@@ -289,17 +297,9 @@ class Section {
   void needle_grids() {
     sink_.section(fmt::format("{} by depth and length, {}", suite_, mode_name(mode_)));
     for (const size_t row : rows_) {
-      report::HeatMap map{.title = fmt::format("Accuracy by depth and length: {}", labels_[row]),
-                          .description = "Rows are depths of the needle, columns lengths.",
-                          .row_label = "depth",
-                          .column_label = "tokens",
-                          .rows = {},
-                          .columns = {},
-                          .values = {},
-                          .texts = {},
-                          .style = NumberStyle::kPercent,
-                          .least = 0,
-                          .most = 1};
+      report::HeatMap map =
+          accuracy_map(fmt::format("Accuracy by depth and length: {}", labels_[row]),
+                       "Rows are depths of the needle, columns lengths.", "depth", "tokens");
       for (const int64_t length : lengths_) map.columns.push_back(length_label(length));
       for (const double depth : depths_) {
         map.rows.push_back(fmt::format("{:.0f}%", 100 * depth));

@@ -262,6 +262,8 @@ constexpr TextTask kTasks[] = {{"needle", needle, true, 60, 25},
 
 }  // namespace
 
+int most_turns(KeySpace space) { return static_cast<int>(key_words(space).size()); }
+
 Result<std::unique_ptr<Generator>> make_text_task(std::string_view name, GeneratorOptions options) {
   const auto* task = std::find_if(std::begin(kTasks), std::end(kTasks),
                                   [&](const TextTask& each) { return each.name == name; });
@@ -272,7 +274,7 @@ Result<std::unique_ptr<Generator>> make_text_task(std::string_view name, Generat
     return Error(ErrorCode::kInvalidArgument, std::move(why), std::string(name));
   };
   if (!options.count) return refuse("a generator needs a function that counts tokens");
-  const int most = static_cast<int>(key_words(options.key_space).size());
+  const int most = most_turns(options.key_space);
   if (options.turns < 1 || options.turns > most)
     return refuse("expected 1 to " + std::to_string(most) + " turns, found " +
                   std::to_string(options.turns));
